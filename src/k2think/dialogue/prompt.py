@@ -1,0 +1,58 @@
+"""A request in the gateway's own words. Dialects make it, readers' writers rewrite it, upstreams send it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+ReasoningFormat: TypeAlias = Literal["parsed", "raw", "hidden"]
+
+
+class ToolCall(Struct, frozen=True):
+    """A call the model made earlier; `arguments` is the JSON text as it was sent."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(Struct, frozen=True):
+    """One turn. `calls` stand in assistant turns only, `call_id` (which call this answers) in tool turns only."""
+
+    role: Role
+    text: str
+    name: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
+
+
+class Sampling(Struct, frozen=True, omit_defaults=True):
+    """How the answer is drawn, in OpenAI's words; None = the model's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    reasoning_effort: str | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Prompt(Struct, frozen=True):
+    """One question to one model, for one answer.
+
+    `model` is the name the client used. `reasoning` says how the thinking is shown: `parsed` as events of its own,
+    `raw` inline in `<think>` tags, `hidden` not at all. `live`: the client reads the answer while it is written, so a
+    reader must not wait for the end to be certain. `user` is the client's own word for who asks (never sent upstream).
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    reasoning: ReasoningFormat = "parsed"
+    live: bool = False
+    user: str | None = None

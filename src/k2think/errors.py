@@ -1,0 +1,238 @@
+"""Everything that can go wrong with a request, as types. Decisions read attributes, never messages.
+
+    GatewayError                     anything a client may be told; an error of our own: 500
+    ├── ClientError                  the client must change something; never retried
+    │   ├── InvalidRequest           400  a field is wrong or cannot be honoured (`param` names it)
+    │   ├── Unauthorized             401  no key, or a wrong one
+    │   ├── Forbidden                403  a right key at the wrong door
+    │   ├── NotFound                 404  no such path or thing
+    │   │   └── ModelNotFound        404  no such model
+    │   ├── MethodNotAllowed         405
+    │   ├── BodyTooLarge             413
+    │   └── UnsupportedMediaType     415
+    ├── Overloaded                   503  no place in the queue
+    ├── NoCredential                 503  no token that could be used now (429 when all of them are rate-limited)
+    └── UpstreamError                502  something behind us
+        ├── CredentialRejected       502  the service refused this token; blames it; the next one at once
+        ├── QuotaExceeded            429  the service limits this token; the next one
+        ├── EdgeBlocked              503  a firewall in front of the service; nobody's token is to blame
+        ├── UpstreamUnavailable      502  5xx, no connection, an answer that is none
+        │   └── UpstreamTimeout      504  too long without a sign of life
+        ├── TaskAccepted             502  the service queued the chat instead of answering
+        ├── RequestRefused           4xx  the service says the request is wrong; passed on as it is
+        │   └── UpstreamModelUnknown 404  the service does not know the model id we sent
+        └── StreamBroken             502  the answer stopped in its middle; too late for another attempt
+
+Attributes, on each class or instance: `status` (HTTP status for the client), `type` and `code` (OpenAI's words),
+`param` (the field at fault or None), `retryable` (another attempt may succeed), `blames_credential` (counts towards
+MAX_TOKEN_FAILURES), `retry_after` (seconds or None), `headers` (extra answer headers).
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """An error that a client may be told about. `message` never holds a secret."""
+
+    status: int = 500
+    type: str = "server_error"
+    code: str | None = "internal_error"
+    retryable: bool = False
+    blames_credential: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Extra headers of the answer."""
+        if self.retry_after is None:
+            return {}
+        # A whole number of seconds, rounded up: a client that comes back a moment early would only fail again.
+        return {"retry-after": str(max(1, -int(-self.retry_after // 1)))}
+
+
+class ClientError(GatewayError):
+    """The client must change something."""
+
+    status = 400
+    type = "invalid_request_error"
+    code: str | None = None
+
+
+class InvalidRequest(ClientError):
+    """A field is wrong, or asks for something that cannot be honoured."""
+
+
+class Unauthorized(ClientError):
+    """No API key, or a wrong one."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9110 wants the scheme named."""
+        return {"www-authenticate": "Bearer"}
+
+
+class Forbidden(ClientError):
+    """A right key, or none, at a door that stays shut."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
+
+
+class NotFound(ClientError):
+    """No such path, or no such thing."""
+
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No upstream offers this model."""
+
+    code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        shown = model if len(model) <= 100 else model[:100] + "…"
+        super().__init__(f"The model '{shown}' does not exist here. GET /v1/models lists those that do.", param="model")
+
+
+class MethodNotAllowed(ClientError):
+    """The path exists, the method does not."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(f"Method {method} is not allowed here. Use {allowed}.")
+        self.allowed = allowed
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9110 wants the allowed methods named."""
+        return {"allow": self.allowed}
+
+
+class BodyTooLarge(ClientError):
+    """The request body is over the limit."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedMediaType(ClientError):
+    """The request body is not JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class Overloaded(GatewayError):
+    """The gateway carries as many requests as it may."""
+
+    status = 503
+    type = "overloaded_error"
+    code = "overloaded"
+
+
+class NoCredential(GatewayError):
+    """No token could be used for this request."""
+
+    status = 503
+    type = "server_error"
+    code = "no_usable_token"
+
+
+class UpstreamError(GatewayError):
+    """Something behind the gateway failed."""
+
+    status = 502
+    type = "upstream_error"
+    code = "upstream_error"
+
+
+class CredentialRejected(UpstreamError):
+    """The service refused this token, in its own words."""
+
+    code = "upstream_rejected_token"
+    retryable = True
+    blames_credential = True
+
+
+class QuotaExceeded(UpstreamError):
+    """The service limits this token; `retry_after` says for how long, where it is known."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    retryable = True
+
+
+class EdgeBlocked(UpstreamError):
+    """A firewall or login wall in front of the service answered with a page."""
+
+    status = 503
+    code = "upstream_blocked"
+    retryable = True
+
+
+class UpstreamUnavailable(UpstreamError):
+    """The service is down, unreachable, or answers nonsense."""
+
+    code = "upstream_unavailable"
+    retryable = True
+
+
+class UpstreamTimeout(UpstreamUnavailable):
+    """The service gave no sign of life for too long."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class TaskAccepted(UpstreamError):
+    """The service queued the chat as a background task instead of answering it."""
+
+    code = "upstream_task_accepted"
+    retryable = True
+
+
+class RequestRefused(UpstreamError):
+    """The service says that the request itself is wrong."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "upstream_refused"
+
+
+class UpstreamModelUnknown(RequestRefused):
+    """The service does not know the model id that was sent: time to ask for its list again."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class StreamBroken(UpstreamError):
+    """The answer stopped in its middle."""
+
+    code = "upstream_stream_broken"
