@@ -1,0 +1,106 @@
+"""A streamed answer on its way to the client, and the attendant who stays beside it.
+
+The head goes out with the first bytes, so that an error found before them has its right status. If the upstream is
+silent, the head goes out all the same after a moment, and a comment now and then, so that nothing between hangs up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Self
+
+from starlette.types import Receive, Send
+
+from k2think.telemetry.records import Trace
+from k2think.wire.openai_chat.outbound import keep_alive
+
+COMMIT_AFTER = 1.0
+"""Seconds of an upstream's silence after which the head is sent: later errors become frames of the stream."""
+
+POLL = 0.25
+"""Seconds between looks at a request that has not been sent upstream yet."""
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would collect the stream otherwise
+]
+
+
+class HungUp(Exception):
+    """The client closed the connection: there is nobody to answer."""
+
+
+class EventStream:
+    """Sends frames. A write returns when the client's side has room again, so a slow client slows its upstream."""
+
+    def __init__(self, send: Send) -> None:
+        self.started = False
+        self.written_at = 0.0
+        self._send = send
+
+    async def write(self, frames: bytes) -> None:
+        """Send frames; the head before the first."""
+        if not self.started:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+        self.written_at = time.monotonic()
+        await self._send({"type": "http.response.body", "body": frames, "more_body": True})
+
+    async def end(self, frames: bytes) -> None:
+        """Send the last frames and close."""
+        if frames:
+            await self.write(frames)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Attendant:
+    """A context beside the work on one request: stops the work when the client hangs up (then raises `HungUp`), and
+    keeps its stream, if it has one, alive while nothing is written.
+    """
+
+    def __init__(self, receive: Receive, trace: Trace, stream: EventStream | None = None, *, keepalive: float) -> None:
+        self._receive = receive
+        self._trace = trace
+        self._stream = stream
+        self._keepalive = keepalive
+        self._hung_up = False
+
+    async def __aenter__(self) -> Self:
+        work = asyncio.current_task()
+        assert work is not None
+        self._work = work
+        self._watch = asyncio.create_task(self._attend())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.cancel()
+        if self._hung_up and (error is None or isinstance(error, asyncio.CancelledError)):
+            self._work.uncancel()
+            raise HungUp from None
+
+    async def _attend(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._until_due()):
+                    if (await self._receive())["type"] == "http.disconnect":
+                        break
+            except TimeoutError:
+                if self._stream is not None and (self._until_due() or 0) <= 0:
+                    await self._stream.write(keep_alive())
+        self._hung_up = True
+        self._work.cancel()
+
+    def _until_due(self) -> float | None:
+        """Seconds until the stream needs a sign of life."""
+        if self._stream is None:
+            return None
+        if self._stream.started:
+            return self._stream.written_at + self._keepalive - time.monotonic()
+        if not self._trace.asked_at:
+            return POLL
+        return self._trace.asked_at + min(COMMIT_AFTER, self._keepalive) - time.monotonic()

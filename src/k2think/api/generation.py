@@ -1,0 +1,137 @@
+"""`POST /v1/chat/completions`: a plain ASGI app, because FastAPI's shell would cost a third of its speed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.types import Receive, Scope, Send
+
+from k2think.api.body import read_json_body
+from k2think.api.event_stream import Attendant, EventStream, HungUp
+from k2think.dialogue.events import Usage
+from k2think.engine.engine import Engine
+from k2think.errors import GatewayError, MethodNotAllowed
+from k2think.settings import Settings
+from k2think.telemetry.logs import log_generation
+from k2think.telemetry.records import Trace
+from k2think.wire.openai_chat import outbound
+from k2think.wire.openai_chat.inbound import Question, to_question
+from k2think.wire.openai_chat.schema import decode
+
+T = TypeVar("T")
+
+
+class ChatCompletions:
+    """The endpoint. Raises `GatewayError` for whoever stands around it to answer, as long as nothing was sent."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._max_body = settings.server.max_body_bytes
+        self._keepalive = settings.server.sse_keepalive
+        self._reasoning = settings.thinking.reasoning_format
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(scope["method"], "POST")
+        trace = Trace(scope["state"]["request_id"])
+        try:
+            body = await read_json_body(scope, receive, self._max_body)
+            question = to_question(decode(body), default_reasoning=self._reasoning)
+            trace.model, trace.stream = question.prompt.model, question.stream
+            answer = _Answer(self._engine, question, trace)
+            if question.stream:
+                await self._stream(answer, receive, send)
+            else:
+                await self._whole(answer, receive, send)
+        except GatewayError as error:
+            log_generation(trace, error.status, error.code or error.type)
+            raise
+        except HungUp:
+            log_generation(trace, 499, "client hung up")
+
+    async def _whole(self, answer: _Answer, receive: Receive, send: Send) -> None:
+        async with Attendant(receive, answer.trace, keepalive=self._keepalive):
+            body = await answer.whole()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        log_generation(answer.trace, 200, "whole")
+
+    async def _stream(self, answer: _Answer, receive: Receive, send: Send) -> None:
+        stream = EventStream(send)
+        try:
+            async with Attendant(receive, answer.trace, stream, keepalive=self._keepalive):
+                last = await answer.stream(stream)
+        except GatewayError as error:
+            if not stream.started:
+                raise
+            await stream.end(outbound.error_frame(error))
+            log_generation(answer.trace, 200, f"broke off: {error.code}")
+        else:
+            await stream.end(last)
+            log_generation(answer.trace, 200, "complete")
+
+
+class _Answer:
+    """What one question gets: `n` generations beside each other, under one id."""
+
+    def __init__(self, engine: Engine, question: Question, trace: Trace) -> None:
+        self.trace = trace
+        self._engine = engine
+        self._question = question
+        self._id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._created = int(time.time())
+
+    async def whole(self) -> bytes:
+        """The body of an answer that is no stream."""
+        question = self._question
+        completions = await together(
+            [self._engine.complete(question.prompt, self.trace) for _ in range(question.n)],
+        )
+        self._count([completion.usage for completion in completions])
+        return outbound.render(completions, id=self._id, created=self._created, model=question.prompt.model)
+
+    async def stream(self, stream: EventStream) -> bytes:
+        """Write the answer's frames as they come; give the last ones."""
+        question = self._question
+        model = question.prompt.model
+        encoders = [
+            outbound.StreamEncoder(
+                id=self._id, created=self._created, model=model, index=index, include_usage=question.include_usage
+            )
+            for index in range(question.n)
+        ]
+        await together([self._write(encoder, stream) for encoder in encoders])
+        usages = [encoder.usage or Usage(0, 0) for encoder in encoders]
+        self._count(usages)
+        if not question.include_usage:
+            return outbound.DONE
+        return outbound.usage_frame(usages, id=self._id, created=self._created, model=model) + outbound.DONE
+
+    async def _write(self, encoder: outbound.StreamEncoder, stream: EventStream) -> None:
+        async with aclosing(self._engine.stream(self._question.prompt, self.trace)) as batches:
+            async for events in batches:
+                if frames := encoder.feed_all(events):
+                    await stream.write(frames)
+
+    def _count(self, usages: Sequence[Usage]) -> None:
+        self.trace.prompt_tokens = usages[0].prompt_tokens
+        self.trace.completion_tokens = sum(usage.completion_tokens for usage in usages)
+
+
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run several things at once; the first that fails ends the others, and its error is raised as it is."""
+    if len(work) == 1:
+        return [await work[0]]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,0 +1,140 @@
+"""The ASGI application: the gateway behind its doors.
+
+request id ─ internal errors ─ [CORS for /v1] ─ failures ─ gate ─┬─ generation paths: plain ASGI
+                                                                 └─ everything else: FastAPI
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from k2think import __version__
+from k2think.api.access import Gate, Keys
+from k2think.api.description import describe_generation
+from k2think.api.failures import Failures, answer_failures, internal_error
+from k2think.api.generation import ChatCompletions
+from k2think.api.models import models_router
+from k2think.api.operations import operations_router
+from k2think.gateway import Gateway
+from k2think.settings import Settings
+from k2think.telemetry.logs import log_request
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """Build the application. Raises `TokenFileUnreadable`."""
+    gateway = Gateway(settings)
+    generation: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway.engine, settings)}
+    web = _web(gateway)
+    if settings.server.enable_access_log:
+        web = _Logged(web)
+    keys = Keys([key.get_secret_value() for key in settings.access.valid_api_key])
+    inner = Failures(Gate(_Fork(generation, web), keys))
+    cors = CORSMiddleware(
+        inner,
+        allow_origins=settings.server.cors_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["x-request-id", "retry-after"],
+    )
+    return _Front(ServerErrorMiddleware(_Doors(cors, inner), handler=internal_error), web)
+
+
+def _web(gateway: Gateway) -> ASGIApp:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await gateway.start()
+        yield
+        await gateway.close()
+
+    app = FastAPI(
+        title="K2Think API Proxy",
+        version=__version__,
+        summary="An OpenAI-compatible API for MBZUAI's K2-Think reasoning model.",
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(models_router(gateway.catalog))
+    app.include_router(operations_router(gateway.keeper))
+    answer_failures(app)
+    describe_generation(app)
+    return app
+
+
+class _Front:
+    """Gives every request its id, and every answer the header with it."""
+
+    def __init__(self, app: ASGIApp, web: ASGIApp) -> None:
+        self._app = app
+        self._web = web
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._web(scope, receive, send)
+            return
+        request_id = f"req_{uuid.uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        shown = (b"x-request-id", request_id.encode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), shown]
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+class _Doors:
+    """Pages from elsewhere may call /v1, and nothing else."""
+
+    def __init__(self, cors: ASGIApp, plain: ASGIApp) -> None:
+        self._cors = cors
+        self._plain = plain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        door = self._cors if scope["path"].startswith("/v1/") else self._plain
+        await door(scope, receive, send)
+
+
+class _Fork:
+    """The generation paths go their own, shorter way."""
+
+    def __init__(self, generation: dict[str, ASGIApp], web: ASGIApp) -> None:
+        self._generation = generation
+        self._web = web
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._generation.get(scope["path"], self._web)(scope, receive, send)
+
+
+class _Logged:
+    """Writes a log line for each request of an app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_at = time.monotonic()
+        status = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            log_request(scope["method"], scope["path"], status, started_at, scope["state"]["request_id"])

@@ -1,0 +1,65 @@
+"""Whether a failed attempt is followed by another, and when. Pure: decides, never waits.
+
+token rejected or limited   the next token at once, at most 16 tokens a request
+upstream or edge failed     again after a pause, 3 attempts in all
+queued as a task            again at once, but only once
+model id unknown            again at once, but only once, with the upstream's list read anew
+anything else               no
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from k2think.errors import (
+    CredentialRejected,
+    QuotaExceeded,
+    TaskAccepted,
+    UpstreamError,
+    UpstreamModelUnknown,
+)
+
+MAX_ATTEMPTS = 3
+MAX_TOKENS = 16
+FIRST_PAUSE = 0.2
+"""Seconds; each next pause is twice as long, and each is shortened by up to a half at random."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Try once more, `after` seconds; `rediscover` first if the model's id was wrong."""
+
+    after: float = 0.0
+    rediscover: bool = False
+
+
+class Retries:
+    """What one request has used up."""
+
+    def __init__(self) -> None:
+        self.tried: set[str] = set()  # ids of tokens that this request shall not lease again
+        self._attempts = 0
+        self._tasks = 0
+        self._renamed = False
+
+    def decide(self, error: UpstreamError, credential_id: str) -> Again | None:
+        """Answer for an attempt that failed before anything was given away; None = give up."""
+        match error:
+            case CredentialRejected() | QuotaExceeded():
+                self.tried.add(credential_id)
+                return Again() if len(self.tried) < MAX_TOKENS else None
+            case TaskAccepted():
+                self._tasks += 1
+                return Again() if self._tasks == 1 else None
+            case UpstreamModelUnknown():
+                first, self._renamed = not self._renamed, True
+                return Again(rediscover=True) if first else None
+            case _ if error.retryable:
+                self._attempts += 1
+                if self._attempts >= MAX_ATTEMPTS:
+                    return None
+                pause = FIRST_PAUSE * 2 ** (self._attempts - 1)
+                return Again(after=pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret is drawn
+            case _:
+                return None

@@ -1,0 +1,53 @@
+"""The log: one line a request, readable on a terminal. No secret and no prompt ever reaches it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from k2think.telemetry.records import Trace
+
+FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+access = logging.getLogger("k2think.access")
+
+
+def configure_logging(level: str, *, debug: bool) -> None:
+    """Send the project's log to standard error; `debug` wins over `level`. Called once, by the command line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(FORMAT, datefmt="%H:%M:%S"))
+    logger = logging.getLogger("k2think")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if debug else level)
+
+
+def log_request(method: str, path: str, status: int, started_at: float, request_id: str) -> None:
+    """Write the line of an ordinary request."""
+    access.info("%s %s %d %.0f ms %s", method, path, status, _since(started_at), request_id)
+
+
+def log_generation(trace: Trace, status: int, ending: str) -> None:
+    """Write the line of a generation: how it ended, how long it took, what it cost."""
+    if not access.isEnabledFor(logging.INFO):
+        return
+    first = (trace.first_event_at - trace.started_at) * 1000 if trace.first_event_at else 0.0
+    access.info(
+        "chat %s %d %s%s first %.0f ms, all %.0f ms, tokens %d+%d, attempts %d%s %s",
+        trace.model,
+        status,
+        ending,
+        " stream" if trace.stream else "",
+        first,
+        _since(trace.started_at),
+        trace.prompt_tokens,
+        trace.completion_tokens,
+        len(trace.credential_ids),
+        f" ({', '.join(trace.failures)})" if trace.failures else "",
+        trace.request_id,
+    )
+
+
+def _since(started_at: float) -> float:
+    return (time.monotonic() - started_at) * 1000

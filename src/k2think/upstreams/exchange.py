@@ -1,0 +1,102 @@
+"""One chat call over HTTP, the same for every upstream: send, check the status, read whatever form the answer has."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from k2think import sse
+from k2think.dialogue.events import Event
+from k2think.errors import UpstreamTimeout, UpstreamUnavailable
+from k2think.upstreams.frames import FrameReader
+from k2think.upstreams.refusals import Speaker, error_of_status
+from k2think.upstreams.transport import Reply, Transport
+
+MAX_ERROR_BODY = 64 * 1024
+MODELS_PATIENCE = 5.0  # seconds; clients that list models give up after ten
+
+
+@asynccontextmanager
+async def converse(
+    transport: Transport, url: str, headers: Mapping[str, str], body: bytes, *, owns_tokens: Speaker
+) -> AsyncIterator[AsyncIterator[Sequence[Event]]]:
+    """Send a chat request; inside the context, iterate over the events that each read brought."""
+    head = {**headers, "Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+    async with transport.request("POST", url, headers=head, body=body) as reply:
+        await _check(reply, owns_tokens)
+        yield _whole(reply) if _is_whole(reply) else _stream(reply)
+
+
+async def list_models(
+    transport: Transport, url: str, headers: Mapping[str, str], *, owns_tokens: Speaker
+) -> tuple[str, ...]:
+    """Ask for the model ids: `{"data": [{"id": …}]}` or a bare list."""
+    try:
+        async with (
+            asyncio.timeout(MODELS_PATIENCE),
+            transport.request("GET", url, headers={**headers, "Accept": "application/json"}) as reply,
+        ):
+            await _check(reply, owns_tokens)
+            body = await reply.read_whole()
+    except TimeoutError:
+        raise UpstreamTimeout("The upstream did not list its models in time.") from None
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UpstreamUnavailable("The upstream's list of models is not JSON (K2THINK_API_URL?).") from None
+    entries: Any = found.get("data") if isinstance(found, dict) else found
+    if not isinstance(entries, list):
+        raise UpstreamUnavailable("The upstream's list of models holds no list.")
+    ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
+    return tuple(dict.fromkeys(id_ for id_ in ids if isinstance(id_, str) and id_))
+
+
+async def _check(reply: Reply, owns_tokens: Speaker) -> None:
+    if reply.status != 200:
+        body = await reply.read_beginning(MAX_ERROR_BODY)
+        raise error_of_status(reply.status, reply.headers, body, owns_tokens=owns_tokens, now=time.time())
+
+
+def _is_whole(reply: Reply) -> bool:
+    """Whether the answer comes in one piece although a stream was asked for. A page is no answer at all."""
+    if reply.content_type == "text/html":
+        raise UpstreamUnavailable("The upstream answered with a web page (K2THINK_API_URL names another place?).")
+    return reply.content_type == "application/json"
+
+
+async def _whole(reply: Reply) -> AsyncIterator[Sequence[Event]]:
+    reader = FrameReader()
+    yield reader.feed_whole(await reply.read_whole())
+    yield reader.close()
+
+
+async def _stream(reply: Reply) -> AsyncIterator[Sequence[Event]]:
+    decoder = sse.Decoder()
+    reader = FrameReader()
+    began = ending = False
+    while True:
+        try:
+            chunk = await reply.read()
+        except UpstreamUnavailable:
+            if not reader.finished:
+                raise
+            return  # the answer was complete; how the connection ends is of no interest
+        if not chunk:
+            break
+        events = [event for data in decoder.feed(chunk) for event in reader.feed(data)]
+        if events:
+            if not began:
+                reply.began()
+                began = True
+            yield events
+        if reader.finished and not ending:
+            # Read on to the body's end, which comes at once as a rule: only then can the connection serve again.
+            reply.ending()
+            ending = True
+    yield [event for data in decoder.close() for event in reader.feed(data)]
+    yield reader.close()

@@ -1,0 +1,177 @@
+"""What upstreams send, read into events: chat completion chunks, snapshots, whole completions, and the frames between.
+
+One reader for every form, because one and the same service has been seen to answer in several. Frames that carry
+nothing for us (sources, status events, ids) are passed over. Raises `UpstreamError`s for errors that come inside a 200.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from k2think.dialogue.events import Event, Finish, FinishReason, ReasoningDelta, TextDelta, Usage
+from k2think.errors import TaskAccepted, UpstreamUnavailable
+from k2think.upstreams.refusals import error_in_answer
+from k2think.upstreams.snapshots import SnapshotReader
+
+_SENTINELS = frozenset({b"[DONE]", b"DONE", b"done", b"-1"})
+_FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+class _Delta(Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    thinking: str | None = None
+
+
+class _Choice(Struct):
+    index: int | None = 0
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Frame(Struct):
+    choices: list[_Choice] | None = None
+    content: str | None = None  # of a snapshot: the whole text so far
+    done: bool | None = None  # of a snapshot: the last one
+    usage: Raw = Raw()
+    error: Raw = Raw()
+    detail: Raw = Raw()
+    task_id: str | None = None
+    task_ids: list[str] | None = None
+
+
+class _UsageDetails(Struct):
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    completion_tokens_details: _UsageDetails | None = None
+    prompt_tokens_details: _UsageDetails | None = None
+
+
+class FrameReader:
+    """A Machine: `feed(data of one server-sent event)` gives its events.
+
+    `finished` is True once upstream has said how the answer ended; a `[DONE]` alone proves nothing.
+    """
+
+    def __init__(self) -> None:
+        self.finished = False
+        self._decoder = msgspec.json.Decoder(_Frame | None)
+        self._snapshots: SnapshotReader | None = None
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Read one frame. Raises `UpstreamError` if it is an error or unreadable."""
+        if data[0:1] != b"{" and data.strip() in _SENTINELS:
+            # Snapshots come from a service that does not always mark the last one.
+            return self._finish("stop") if self._snapshots is not None else []
+        try:
+            frame = self._decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._feed_lines(data)
+        if frame is None:
+            raise UpstreamUnavailable("The upstream answered null: the model server behind it failed.")
+        return self._read(frame)
+
+    def feed_whole(self, body: bytes) -> list[Event]:
+        """Read an answer that came in one piece, although a stream was asked for."""
+        if not body.strip():
+            raise UpstreamUnavailable("The upstream gave an empty answer.")
+        events = self.feed(body)
+        if not events and not self.finished:
+            raise UpstreamUnavailable("The upstream answered with JSON that is no completion.")
+        return events
+
+    def close(self) -> list[Event]:
+        """The stream has ended. Raises `UpstreamUnavailable` if the answer has not."""
+        if not self.finished:
+            raise UpstreamUnavailable("The upstream's answer ended without saying why (no finish_reason).")
+        return []
+
+    def _read(self, frame: _Frame) -> list[Event]:
+        if _given(frame.error):
+            raise error_in_answer(msgspec.json.decode(frame.error))
+        if frame.choices:
+            events = self._read_choice(frame.choices[0])
+        elif frame.content is not None:
+            events = self._read_snapshot(frame.content)
+        elif _given(frame.detail):
+            raise error_in_answer({"detail": msgspec.json.decode(frame.detail)})
+        elif frame.task_id is not None or frame.task_ids is not None:
+            raise TaskAccepted("The upstream queued the chat as a task instead of answering it.")
+        else:
+            events = []  # sources, status events, ids: nothing of the answer
+        if frame.done:
+            events += self._finish("stop")
+        if _given(frame.usage) and (usage := _read_usage(frame.usage)):
+            events.append(usage)
+        return events
+
+    def _read_choice(self, choice: _Choice) -> list[Event]:
+        if choice.index:
+            return []  # only one answer was asked for
+        events: list[Event] = []
+        delta = choice.delta or choice.message  # `message`: the whole answer in one piece
+        if delta is not None and not self.finished:
+            if reasoning := delta.reasoning_content or delta.reasoning or delta.thinking:
+                events.append(ReasoningDelta(reasoning))
+            if delta.content:
+                events.append(TextDelta(delta.content))
+        if choice.finish_reason:
+            events += self._finish(choice.finish_reason)
+        return events
+
+    def _read_snapshot(self, text: str) -> list[Event]:
+        if self._snapshots is None:
+            self._snapshots = SnapshotReader()
+        return list(self._snapshots.feed(text))
+
+    def _finish(self, reason: str) -> list[Event]:
+        if self.finished:
+            return []
+        if reason == "error":
+            raise UpstreamUnavailable("The upstream ended the answer with finish_reason 'error'.")
+        self.finished = True
+        return [Finish(_FINISH.get(reason, "stop"))]
+
+    def _feed_lines(self, data: bytes) -> list[Event]:
+        """Some servers part events by one line end only: then each line is a frame."""
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        if len(lines) < 2:
+            shown = data[:80].decode("utf-8", "replace")
+            raise UpstreamUnavailable(f"The upstream sent a frame that cannot be read: {shown!r}")
+        return [event for line in lines for event in self.feed(line)]
+
+
+def _given(raw: Raw) -> bool:
+    return bool(raw) and bytes(raw) != b"null"
+
+
+def _read_usage(raw: Raw) -> Usage | None:
+    """Read a usage object; one of another form tells nothing and does no harm."""
+    try:
+        usage = msgspec.json.decode(raw, type=_Usage)
+    except msgspec.DecodeError:
+        return None
+    reasoning: Any = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
+    cached: Any = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
+    return Usage(
+        usage.prompt_tokens or 0,
+        usage.completion_tokens or 0,
+        reasoning_tokens=-1 if reasoning is None else reasoning,
+        cached_tokens=cached or 0,
+    )

@@ -1,0 +1,152 @@
+"""What an upstream's refusal means: status, headers and body become one of our errors. Pure.
+
+The classes are drawn in `errors.py`; which answers fall into which was learned from recordings of Open WebUI. The one
+fact that everything hangs on: Open WebUI speaks for itself with `{"detail": …}` and passes the model server's words on
+as `{"error": …}`, with the model server's status. So a 401 may be about the server's key, not about our token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from k2think.errors import (
+    CredentialRejected,
+    EdgeBlocked,
+    QuotaExceeded,
+    RequestRefused,
+    UpstreamError,
+    UpstreamModelUnknown,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+MAX_MESSAGE = 500
+"""Characters of an upstream's own words that are passed on."""
+
+PASSED_ON = frozenset({400, 404, 409, 410, 413, 415})
+"""Statuses of a refused request that a client gets as they are; the others become 400."""
+
+
+class Speaker(Enum):
+    """Who wrote an error body."""
+
+    SERVICE = "detail"  # Open WebUI itself (or FastAPI)
+    MODEL_SERVER = "error"  # an OpenAI-compatible server
+    PAGE = "page"  # a firewall, a proxy, a web server
+    NOBODY = "nothing readable"
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An error answer, read: who speaks, what they say, and under which code."""
+
+    speaker: Speaker
+    message: str
+    code: str = ""
+    type: str = ""
+
+
+def read_refusal(body: bytes) -> Refusal:
+    """Read an error body of any form. Never raises."""
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = body.decode("utf-8", "replace").strip()
+        if text[:200].lstrip().startswith("<"):
+            return Refusal(Speaker.PAGE, "a web page")
+        return Refusal(Speaker.NOBODY, _short(text))
+    return refusal_in(found)
+
+
+def refusal_in(found: Any) -> Refusal:
+    """Read decoded JSON that is an error, or holds one under `error` or `detail`."""
+    if not isinstance(found, dict):
+        return Refusal(Speaker.NOBODY, _short(found))
+    if (detail := found.get("detail")) is not None:
+        return Refusal(Speaker.SERVICE, _short(detail))
+    error = found.get("error", found)  # vLLM puts the error's fields at the top
+    if isinstance(error, dict):
+        return Refusal(
+            Speaker.MODEL_SERVER,
+            _short(error.get("message", error)),
+            code=str(error.get("code") or ""),
+            type=str(error.get("type") or ""),
+        )
+    return Refusal(Speaker.MODEL_SERVER, _short(error))
+
+
+def error_of_status(
+    status: int, headers: Mapping[str, str], body: bytes, *, owns_tokens: Speaker, now: float
+) -> UpstreamError:
+    """Classify an answer with an error status. `owns_tokens`: whose 401 is about our token. `now` in Unix seconds."""
+    refusal = read_refusal(body)
+    said = refusal.message or "nothing"
+    retry_after = parse_retry_after(headers.get("retry-after"), now)
+    page = refusal.speaker is Speaker.PAGE
+    if status in {401, 403, 405} and page:
+        return EdgeBlocked(f"A firewall in front of the upstream answered {status} with a web page.")
+    if names_unknown_model(status, refusal):
+        return UpstreamModelUnknown(f"The upstream does not know the model: {said}", param="model")
+    if status in {401, 403}:
+        if refusal.speaker in {owns_tokens, Speaker.NOBODY}:
+            return CredentialRejected(f"The upstream refused the token: {said}")
+        return UpstreamUnavailable(f"The model server behind the upstream refused its own key: {said}")
+    if status in {429, 529}:
+        return QuotaExceeded(f"The upstream limits the rate: {said}", retry_after=retry_after)
+    if status == 408:
+        return UpstreamTimeout(f"The upstream ran out of its own time: {said}", retry_after=retry_after)
+    if status >= 500:
+        passed = status if status in {503, 504} else 502
+        return UpstreamUnavailable(f"The upstream answered {status}: {said}", status=passed, retry_after=retry_after)
+    if 300 <= status < 400 or page or status == 405:
+        return UpstreamUnavailable(f"The upstream answered {status}, as if its URL were another (K2THINK_API_URL).")
+    if status == 404 and refusal.speaker is Speaker.SERVICE:
+        # Open WebUI with its model server down: `Model '' was not found`.
+        return UpstreamUnavailable(f"The upstream answered 404: {said}")
+    return RequestRefused(
+        f"The upstream refused the request: {said}",
+        status=status if status in PASSED_ON else 400,
+        code=refusal.code or None,
+    )
+
+
+def error_in_answer(found: Any) -> UpstreamError:
+    """Classify an error that came inside a 200: only its own code and type can tell what it is."""
+    refusal = refusal_in(found)
+    said = f"The upstream reported an error: {refusal.message or 'without a word'}"
+    words = {refusal.code, refusal.type}
+    if words & {"rate_limit_exceeded", "rate_limit_error", "429", "insufficient_quota"}:
+        return QuotaExceeded(said)
+    if words & {"context_length_exceeded", "validation_error", "request_too_large"}:
+        return RequestRefused(said, code=refusal.code or None)
+    return UpstreamUnavailable(said)
+
+
+def names_unknown_model(status: int, refusal: Refusal) -> bool:
+    """Whether an answer says that the model id is unknown. Open WebUI has no code for it, only one fixed text."""
+    if refusal.speaker is Speaker.SERVICE:
+        return status in {400, 403, 404} and refusal.message == "Model not found"
+    return status == 404 and (refusal.code == "model_not_found" or refusal.type in {"NotFoundError", "not_found_error"})
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait, from a `Retry-After` of seconds or of an HTTP date; None where it says nothing readable."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.replace(".", "", 1).isdecimal() and value.isascii():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _short(words: Any) -> str:
+    text = words if isinstance(words, str) else msgspec.json.encode(words).decode()
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "…"
