@@ -22,8 +22,9 @@ class Decoder:
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._limit = max_event_bytes
         self._pieces: list[bytes] = []  # of the line not yet ended
-        self._held = 0  # bytes in _pieces and _data
+        self._pieces_size = 0
         self._data: list[bytes] = []  # data lines of the event not yet ended
+        self._data_size = 0
         self._after_cr = False
         self._started = False
 
@@ -40,13 +41,13 @@ class Decoder:
                 self._pieces.append(complete[0])
                 complete[0] = b"".join(self._pieces)
                 self._pieces.clear()
+                self._pieces_size = 0
             self._take_lines(complete, events)
-            self._held = sum(map(len, self._data))
         if rest:
             self._pieces.append(rest)
-            self._held += len(rest)
-            if self._held > self._limit:
-                raise UpstreamUnavailable(f"The upstream sent an event of more than {self._limit} bytes.")
+            self._pieces_size += len(rest)
+        if self._pieces_size + self._data_size > self._limit:
+            raise UpstreamUnavailable(f"The upstream sent an event of more than {self._limit} bytes.")
         return events
 
     def close(self) -> list[bytes]:
@@ -64,22 +65,25 @@ class Decoder:
                 if data:
                     events.append(data[0] if len(data) == 1 else b"\n".join(data))
                     data.clear()
+                    self._data_size = 0
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line[5:6] == b" " else line[5:])
+                self._data_size += len(line)
             elif line[0] == 0x7B:  # "{": a JSON line without its field name
                 data.append(line)
+                self._data_size += len(line)
             # Comments, `event:`, `id:`, `retry:` and unknown fields mean nothing to us.
 
     def _without_byte_order_mark(self, chunk: bytes) -> bytes:
         if self._pieces:
             chunk = b"".join(self._pieces) + chunk
             self._pieces.clear()
-            self._held = 0
+            self._pieces_size = 0
         mark = b"\xef\xbb\xbf"
         if len(chunk) < len(mark) and mark.startswith(chunk):
             if chunk:
                 self._pieces.append(chunk)
-                self._held = len(chunk)
+                self._pieces_size = len(chunk)
             return b""
         self._started = True
         return chunk.removeprefix(mark)

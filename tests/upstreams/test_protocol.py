@@ -1,0 +1,80 @@
+"""What the web service is sent."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2think.dialogue.prompt import Message, Prompt, Role, Sampling
+from k2think.upstreams.k2think.protocol import headers, models_url, payload
+from k2think.upstreams.turns import fold
+
+
+def m(role: Role, text: str) -> Message:
+    return Message(role, text)
+
+
+@pytest.mark.parametrize(
+    ("messages", "folded"),
+    [
+        ([m("user", "a")], ["user:a"]),
+        ([m("system", "s"), m("user", "a")], ["system:s", "user:a"]),
+        ([m("user", "a"), m("system", "s"), m("user", "b")], ["system:s", "user:a\n\nb"]),
+        ([m("system", "s"), m("system", "t"), m("user", "a")], ["system:s\n\nt", "user:a"]),
+        ([m("user", "a"), m("assistant", "b"), m("user", "c")], ["user:a", "assistant:b", "user:c"]),
+        ([m("user", "a"), m("assistant", "b")], ["user:a", "assistant:b", "user:Continue."]),
+        ([m("user", "a"), m("assistant", ""), m("user", "c")], ["user:a", "assistant:", "user:c"]),
+        ([m("system", "s")], ["user:s"]),
+        ([m("user", "a"), m("tool", "t")], ["user:a\n\nt"]),
+    ],
+)
+def test_a_conversation_is_folded_into_what_the_template_keeps(messages: list[Message], folded: list[str]) -> None:
+    assert [f"{turn['role']}:{turn['content']}" for turn in fold(messages)] == folded
+
+
+@given(
+    st.lists(st.builds(m, st.sampled_from(["system", "user", "assistant", "tool"]), st.text(max_size=5)), min_size=1)
+)
+def test_whatever_the_conversation_the_template_can_write_it_and_no_text_is_lost(messages: list[Message]) -> None:
+    turns = fold(messages)
+    roles = [turn["role"] for turn in turns]
+    rest = roles[1:] if roles[0] == "system" else roles
+    assert rest
+    assert rest[-1] == "user"
+    assert all(a != b for a, b in itertools.pairwise(rest))
+    everything = "\n".join(turn["content"] for turn in turns)
+    assert all(message.text in everything for message in messages)
+
+
+def test_the_payload_carries_sampling_twice_and_no_ids() -> None:
+    prompt = Prompt("x", (m("user", "a"),), Sampling(temperature=0.5, max_tokens=9, stop=("E",), logit_bias={"1": 2}))
+    assert json.loads(payload(prompt, "the-id")) == {
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "model": "the-id",
+        "messages": [{"role": "user", "content": "a"}],
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "stop": ["E"],
+        "params": {"temperature": 0.5, "max_tokens": 9, "stop": ["E"]},
+    }
+
+
+def test_the_token_goes_as_bearer_and_as_cookie() -> None:
+    assert headers("t") == {"Authorization": "Bearer t", "Cookie": "token=t"}
+
+
+@pytest.mark.parametrize(
+    ("chat", "models"),
+    [
+        ("https://www.k2think.ai/api/chat/completions", "https://www.k2think.ai/api/models"),
+        ("http://h:1/prefix/api/chat/completions/", "http://h:1/prefix/api/models"),
+        ("http://h/openai/chat/completions", "http://h/openai/models"),
+    ],
+)
+def test_the_models_route_stands_beside_the_chat_route(chat: str, models: str) -> None:
+    assert models_url(chat) == models
