@@ -31,6 +31,10 @@ MAX_TOKEN_FAILURES), `retry_after` (seconds or None), `headers` (extra answer he
 from __future__ import annotations
 
 
+COME_BACK_AFTER = 5.0
+"""Seconds told to a client that shall come back later, where nobody knows when."""
+
+
 class GatewayError(Exception):
     """An error that a client may be told about. `message` never holds a secret."""
 
@@ -61,10 +65,11 @@ class GatewayError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """Extra headers of the answer."""
-        if self.retry_after is None:
+        wait = COME_BACK_AFTER if self.retry_after is None and self.status in {429, 503} else self.retry_after
+        if wait is None:
             return {}
         # A whole number of seconds, rounded up: a client that comes back a moment early would only fail again.
-        return {"retry-after": str(max(1, -int(-self.retry_after // 1)))}
+        return {"retry-after": str(max(1, -int(-wait // 1)))}
 
 
 class ClientError(GatewayError):

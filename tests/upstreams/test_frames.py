@@ -162,3 +162,8 @@ def test_events_parted_by_a_single_line_end_are_frames_each() -> None:
 
 def test_text_after_the_finish_is_not_part_of_the_answer() -> None:
     assert read(STOP, chunk({"content": "more"})) == [Finish("stop")]
+
+
+def test_half_an_emoji_is_shown_as_unreadable_and_a_whole_one_stays() -> None:
+    half = b'{"choices":[{"delta":{"content":"a\\ud83d b\\ude42 \\ud83d\\ude42"}}]}'
+    assert read(half, STOP)[0] == TextDelta("a\ufffd b\ufffd 🙂")

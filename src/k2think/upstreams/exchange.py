@@ -12,7 +12,7 @@ import msgspec
 
 from k2think import sse
 from k2think.dialogue.events import Event
-from k2think.errors import UpstreamTimeout, UpstreamUnavailable
+from k2think.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from k2think.upstreams.frames import FrameReader
 from k2think.upstreams.refusals import Speaker, error_of_status
 from k2think.upstreams.transport import Reply, Transport
@@ -88,7 +88,14 @@ async def _stream(reply: Reply) -> AsyncIterator[Sequence[Event]]:
             return  # the answer was complete; how the connection ends is of no interest
         if not chunk:
             break
-        events = [event for data in decoder.feed(chunk) for event in reader.feed(data)]
+        events: list[Event] = []
+        try:
+            for data in decoder.feed(chunk):
+                events += reader.feed(data)
+        except UpstreamError:
+            if began and events:
+                yield events  # before any of it was seen, an answer is better tried again
+            raise
         if events:
             if not began:
                 reply.began()

@@ -6,6 +6,7 @@ nothing for us (sources, status events, ids) are passed over. Raises `UpstreamEr
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,10 @@ from k2think.errors import TaskAccepted, UpstreamUnavailable
 from k2think.upstreams.refusals import error_in_answer
 from k2think.upstreams.snapshots import SnapshotReader
 
+_HALF_CHARACTER = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+"""An escaped surrogate without its other half: servers write it when they cut an emoji in two."""
 _SENTINELS = frozenset({b"[DONE]", b"DONE", b"done", b"-1"})
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -82,7 +87,7 @@ class FrameReader:
         try:
             frame = self._decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return self._feed_lines(data)
+            return self._feed_again(data)
         if frame is None:
             raise UpstreamUnavailable("The upstream answered null: the model server behind it failed.")
         return self._read(frame)
@@ -148,8 +153,11 @@ class FrameReader:
         self.finished = True
         return [Finish(_FINISH.get(reason, "stop"))]
 
-    def _feed_lines(self, data: bytes) -> list[Event]:
-        """Some servers part events by one line end only: then each line is a frame."""
+    def _feed_again(self, data: bytes) -> list[Event]:
+        """What could not be read at once: half a character, or several frames parted by one line end only."""
+        whole = _HALF_CHARACTER.sub(rb"\\ufffd", data)
+        if whole != data:
+            return self.feed(whole)
         lines = [line for line in data.split(b"\n") if line.strip()]
         if len(lines) < 2:
             shown = data[:80].decode("utf-8", "replace")

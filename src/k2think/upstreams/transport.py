@@ -54,12 +54,12 @@ class Reply:
     def began(self) -> None:
         """The first event has come: from here on silence is what counts."""
         self._last_read = self._loop.time()
+        self._watch_silence()
 
     def ending(self, seconds: float = 2.0) -> None:
         """The answer is complete; what may follow (usage, the body's end) is not worth a longer silence than this."""
         self._silence = min(self._silence, seconds)
-        self._watch.cancel()
-        self._watch = self._loop.call_later(self._silence, self._look)
+        self._watch_silence()
 
     async def read(self) -> bytes:
         """Give what has arrived, b"" at the end. Raises `UpstreamUnavailable` or `UpstreamTimeout`."""
@@ -101,6 +101,10 @@ class Reply:
             self._response.release()  # the connection can serve another request
         else:
             self._response.close()  # hanging up is how a running generation is stopped upstream
+
+    def _watch_silence(self) -> None:
+        self._watch.cancel()
+        self._watch = self._loop.call_later(self._silence, self._look)
 
     def _look(self) -> None:
         now = self._loop.time()

@@ -1,0 +1,221 @@
+"""From OpenAI's chat request to the gateway's own words.
+
+What cannot be honoured is refused here, naming the field: a client that asked for an image to be looked at, or for
+JSON, must not get an answer as if it had not asked. What only concerns OpenAI's own house (store, metadata,
+service_tier, verbosity, ...) is let be: an answer without it is still the answer.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+from msgspec import Struct
+
+from k2think.dialogue.prompt import Message, Prompt, ReasoningFormat, Sampling, ToolCall
+from k2think.errors import InvalidRequest
+from k2think.wire.openai_chat.schema import (
+    AllowedToolsChoice,
+    AssistantMessage,
+    AudioPart,
+    ChatRequest,
+    Content,
+    DeveloperMessage,
+    FilePart,
+    FunctionMessage,
+    FunctionToolCall,
+    ImagePart,
+    Name,
+    Part,
+    RefusalPart,
+    SystemMessage,
+    TextFormat,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+)
+
+UNSUPPORTED = "unsupported_parameter"
+
+
+class Question(Struct, frozen=True):
+    """What a client asks: `n` answers to a prompt, as a stream or not, and whether usage stands at the stream's end."""
+
+    prompt: Prompt
+    n: int
+    stream: bool
+    include_usage: bool
+
+
+def to_question(request: ChatRequest, *, default_reasoning: ReasoningFormat) -> Question:
+    """Translate a request. Raises `InvalidRequest` for what cannot be had."""
+    refuse_other_modalities(request)
+    refuse_logprobs(request)
+    refuse_structured_output(request)
+    refuse_forced_calls(request)
+    stream = request.stream is True
+    options = request.stream_options
+    prompt = Prompt(
+        model=request.model,
+        messages=_messages(request),
+        sampling=_sampling(request),
+        reasoning=request.reasoning_format or default_reasoning,
+        live=stream,
+        user=request.user,
+    )
+    return Question(
+        prompt=prompt,
+        n=int(request.n or 1),
+        stream=stream,
+        include_usage=stream and options is not None and options.include_usage is True,
+    )
+
+
+def refuse_other_modalities(request: ChatRequest) -> None:
+    """An answer is text."""
+    if "audio" in (request.modalities or ()):
+        raise InvalidRequest(
+            "Answers are text only: 'modalities' cannot hold 'audio'.", param="modalities", code=UNSUPPORTED
+        )
+    if request.audio is not None:
+        raise InvalidRequest("Answers are text only: 'audio' cannot be asked for.", param="audio", code=UNSUPPORTED)
+
+
+def refuse_logprobs(request: ChatRequest) -> None:
+    """No upstream tells how likely its tokens were."""
+    field = "logprobs" if request.logprobs else "top_logprobs" if request.top_logprobs else None
+    if field is not None:
+        raise InvalidRequest("Log probabilities are not available.", param=field, code=UNSUPPORTED)
+
+
+def refuse_structured_output(request: ChatRequest) -> None:
+    """For now an answer's form cannot be promised."""
+    if not isinstance(request.response_format, TextFormat | None):
+        raise InvalidRequest(
+            "'response_format' can only be of type 'text': JSON output is not available.",
+            param="response_format",
+            code=UNSUPPORTED,
+        )
+
+
+def refuse_forced_calls(request: ChatRequest) -> None:
+    """For now no tool is shown to the model: it makes no call, which is right where it may call or must not."""
+    choice = request.tool_choice
+    if isinstance(choice, AllowedToolsChoice):
+        forced = choice.allowed_tools.mode == "required"
+    else:
+        forced = choice not in {None, "auto", "none"}
+    if forced:
+        raise InvalidRequest(
+            "'tool_choice' can only be 'auto' or 'none': a call cannot be forced.",
+            param="tool_choice",
+            code=UNSUPPORTED,
+        )
+    if isinstance(request.function_call, Name):
+        raise InvalidRequest(
+            "'function_call' can only be 'auto' or 'none': a call cannot be forced.",
+            param="function_call",
+            code=UNSUPPORTED,
+        )
+
+
+def _sampling(request: ChatRequest) -> Sampling:
+    max_tokens = request.max_completion_tokens or request.max_tokens
+    return Sampling(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_tokens=None if max_tokens is None else int(max_tokens),
+        seed=None if request.seed is None else int(request.seed),
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logit_bias=request.logit_bias or None,
+        reasoning_effort=request.reasoning_effort,
+        stop=_stop(request.stop),
+    )
+
+
+def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    sequences = (stop,) if isinstance(stop, str) else tuple(stop)
+    if "" in sequences:
+        param = "stop" if isinstance(stop, str) else f"stop[{sequences.index('')}]"
+        raise InvalidRequest(f"Invalid '{param}': a stop sequence cannot be empty.", param=param, code="invalid_value")
+    return sequences
+
+
+def _messages(request: ChatRequest) -> tuple[Message, ...]:
+    messages: list[Message] = []
+    # A call of the old kind has no id. It gets one, and what the function gave, which says only its name, the same.
+    nameless: dict[str, str] = {}
+    for index, message in enumerate(request.messages):
+        place = f"messages[{index}]"
+        match message:
+            case SystemMessage() | DeveloperMessage():
+                messages.append(Message("system", _text(message.content, place), name=message.name))
+            case UserMessage():
+                messages.append(Message("user", _text(message.content, place), name=message.name))
+            case AssistantMessage():
+                calls = _calls(message)
+                if message.function_call is not None:
+                    call = message.function_call
+                    nameless[call.name] = f"function_call_{index}"
+                    calls.append(ToolCall(nameless[call.name], call.name, call.arguments))
+                text = _text(message.content, place, said_by_assistant=True)
+                if message.refusal:
+                    text = f"{text}\n{message.refusal}" if text else message.refusal
+                messages.append(Message("assistant", text, name=message.name, calls=tuple(calls)))
+            case ToolMessage():
+                text = _text(message.content, place)
+                messages.append(Message("tool", text, name=message.name, call_id=message.tool_call_id))
+            case FunctionMessage():
+                call_id = nameless.get(message.name)
+                messages.append(Message("tool", _text(message.content, place), name=message.name, call_id=call_id))
+            case _:
+                assert_never(message)
+    return tuple(messages)
+
+
+def _calls(message: AssistantMessage) -> list[ToolCall]:
+    calls: list[ToolCall] = []
+    for call in message.tool_calls or ():
+        if isinstance(call, FunctionToolCall):
+            calls.append(ToolCall(call.id, call.function.name, call.function.arguments))
+        else:
+            # A custom tool takes free text where a function takes an object.
+            arguments = msgspec.json.encode({"input": call.custom.input}).decode()
+            calls.append(ToolCall(call.id, call.custom.name, arguments))
+    return calls
+
+
+def _text(content: Content | None, place: str, *, said_by_assistant: bool = False) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(
+        [_text_of_part(part, f"{place}.content[{index}]", said_by_assistant) for index, part in enumerate(content)]
+    )
+
+
+def _text_of_part(part: Part, place: str, said_by_assistant: bool) -> str:
+    match part:
+        case TextPart():
+            return part.text
+        case RefusalPart():
+            if not said_by_assistant:
+                message = f"Invalid value for '{place}.type': 'refusal' is for turns of the assistant."
+                raise InvalidRequest(message, param=f"{place}.type", code="invalid_value")
+            return part.refusal
+        case ImagePart():
+            raise _unreadable("images", place, "image_not_supported")
+        case AudioPart():
+            raise _unreadable("audio", place, "audio_not_supported")
+        case FilePart():
+            raise _unreadable("files", place, "file_not_supported")
+        case _:
+            assert_never(part)
+
+
+def _unreadable(what: str, place: str, code: str) -> InvalidRequest:
+    return InvalidRequest(f"Invalid '{place}': {what} cannot be read here, only text.", param=place, code=code)

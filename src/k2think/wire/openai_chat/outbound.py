@@ -1,0 +1,217 @@
+"""From events to OpenAI's chunks, from completions to a whole `chat.completion`, from errors to OpenAI's error object.
+
+The encoder is the hottest code of the gateway: everything of a chunk but its text is the same through an answer, so
+it is encoded once, and an event costs one JSON string and a share in one join. Sources: OpenAI's OpenAPI document,
+`CreateChatCompletionStreamResponse`, `CreateChatCompletionResponse`, `ErrorResponse`. Thinking has no field there:
+`reasoning_content` is DeepSeek's word for it and `reasoning` OpenRouter's, and clients look for the one or the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, assert_never
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from k2think.dialogue.completion import Completion
+from k2think.dialogue.events import (
+    Event,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+)
+from k2think.errors import GatewayError, StreamBroken
+
+DONE = b"data: [DONE]\n\n"
+"""The last frame of a stream that came to its end."""
+
+
+def keep_alive() -> bytes:
+    """A comment: clients skip it, and what stands between sees that the stream is alive."""
+    return b": keep-alive\n\n"
+
+
+class StreamEncoder:
+    """One answer (choice `index`) as chunks. Gives all frames of a batch as one bytes object, and never holds any back.
+
+    The chunk with the role goes before whatever comes first. `created` is in Unix seconds. Usage belongs to all answers
+    together: it is kept in `usage` for `usage_frame`, and `include_usage` only puts `usage: null` into every chunk.
+    """
+
+    def __init__(self, *, id: str, created: int, model: str, index: int = 0, include_usage: bool = False) -> None:  # noqa: A002
+        self.usage: Usage | None = None
+        self._fast: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+        head = _head(id, created, model) + b'"choices":[{"index":%d,"delta":{' % index
+        end = b'}],"usage":null}\n\n' if include_usage else b"}]}\n\n"
+        self._end = end
+        self._tail = b'},"logprobs":null,"finish_reason":null' + end
+        self._role = head + b'"role":"assistant","content":"","refusal":null' + self._tail
+        self._text = head + b'"content":'
+        self._reasoning = head + b'"reasoning_content":'
+        self._call = head + b'"tool_calls":[{"index":'
+        self._finish = head + b'},"logprobs":null,"finish_reason":'
+
+    def feed_all(self, events: Sequence[Event]) -> bytes:
+        """Take the next events, give their frames."""
+        try:
+            frames = self._frames(events, self._fast)
+        except UnicodeEncodeError:
+            frames = self._frames(events, _encode)
+        if self._role and frames:
+            frames, self._role = self._role + frames, b""
+        return frames
+
+    def _frames(self, events: Sequence[Event], encode: Callable[[Any], bytes]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            if isinstance(event, TextDelta):
+                out += (self._text, encode(event.text), self._tail)
+            elif isinstance(event, ReasoningDelta):
+                text = encode(event.text)
+                out += (self._reasoning, text, b',"reasoning":', text, self._tail)
+            elif isinstance(event, ToolCallDelta):
+                out += (
+                    self._call,
+                    b'%d,"function":{"arguments":' % event.index,
+                    encode(event.arguments),
+                    b"}}]",
+                    self._tail,
+                )
+            elif isinstance(event, ToolCallStart):
+                out += (
+                    self._call,
+                    b'%d,"id":' % event.index,
+                    encode(event.id),
+                    b',"type":"function","function":{"name":',
+                )
+                out += (encode(event.name), b',"arguments":""}}]', self._tail)
+            elif isinstance(event, Finish):
+                out += (self._finish, encode(event.reason), self._end)
+            elif isinstance(event, Usage):
+                self.usage = event
+            else:
+                assert_never(event)
+        return b"".join(out)
+
+
+def usage_frame(usages: Sequence[Usage], *, id: str, created: int, model: str) -> bytes:  # noqa: A002
+    """The chunk without choices that tells, once for all answers to a question, what they cost."""
+    return _head(id, created, model) + b'"choices":[],"usage":' + _encode(_total(usages)) + b"}\n\n"
+
+
+def render(completions: Sequence[Completion], *, id: str, created: int, model: str) -> bytes:  # noqa: A002
+    """The whole `chat.completion`, one choice for each answer. `created` is in Unix seconds.
+
+    Raises `StreamBroken` for an answer without a finish reason: it was cut off, and must not look complete.
+    """
+    choices = [_choice(index, completion) for index, completion in enumerate(completions)]
+    usage = _total([completion.usage for completion in completions])
+    return _encode(_ChatCompletion(id=id, created=created, model=model, choices=choices, usage=usage))
+
+
+def error_body(error: GatewayError) -> bytes:
+    """OpenAI's error object, for any error."""
+    return _encode({"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}})
+
+
+def error_frame(error: GatewayError) -> bytes:
+    """The same within a stream, where the status has long been sent. No `DONE` may follow."""
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+class _Function(Struct):
+    name: str
+    arguments: str
+
+
+class _ToolCall(Struct):
+    id: str
+    function: _Function
+    type: Literal["function"] = "function"
+
+
+class _Message(Struct):
+    content: str | None
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[_ToolCall] | UnsetType = UNSET
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+class _Choice(Struct):
+    index: int
+    message: _Message
+    finish_reason: FinishReason
+    logprobs: None = None
+
+
+class _CompletionDetails(Struct):
+    reasoning_tokens: int
+
+
+class _PromptDetails(Struct):
+    cached_tokens: int
+
+
+class _Usage(Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: _PromptDetails
+    completion_tokens_details: _CompletionDetails | UnsetType
+
+
+class _ChatCompletion(Struct):
+    id: str
+    created: int
+    model: str
+    choices: list[_Choice]
+    usage: _Usage
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+def _head(id: str, created: int, model: str) -> bytes:  # noqa: A002
+    envelope = _encode({"id": id, "object": "chat.completion.chunk", "created": created, "model": model})
+    return b"data: " + envelope[:-1] + b","
+
+
+def _choice(index: int, completion: Completion) -> _Choice:
+    if completion.finish_reason is None:
+        raise StreamBroken("The answer ended before it was complete.")
+    message = _Message(content=completion.text)
+    if completion.reasoning:
+        message.reasoning_content = message.reasoning = completion.reasoning
+    if completion.calls:
+        message.content = completion.text or None
+        message.tool_calls = [_ToolCall(call.id, _Function(call.name, call.arguments)) for call in completion.calls]
+    return _Choice(index, message, completion.finish_reason)
+
+
+def _total(usages: Sequence[Usage]) -> _Usage:
+    # Every answer read the same prompt; OpenAI counts it once. Where the counts differ, one of them was not told.
+    prompt = max((usage.prompt_tokens for usage in usages), default=0)
+    completion = sum(usage.completion_tokens for usage in usages)
+    reasoning = [usage.reasoning_tokens for usage in usages if usage.reasoning_tokens >= 0]
+    return _Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=_PromptDetails(max((usage.cached_tokens for usage in usages), default=0)),
+        completion_tokens_details=_CompletionDetails(sum(reasoning)) if reasoning else UNSET,
+    )
+
+
+def _encode(value: Any) -> bytes:
+    """As JSON; half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

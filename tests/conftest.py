@@ -1,0 +1,108 @@
+"""A gateway in front of a simulator, both real servers on loopback, for every test that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from openai import OpenAI
+
+from k2think.app import create_app
+from k2think.settings import Settings
+from k2think.simulator.app import Simulator, SimulatorOptions, create_simulator, mint_token
+from serving import serving
+
+KEY = "sk-test-key"
+MODEL = "MBZUAI-IFM/K2-Think"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a test plays on: the gateway's URL, a client with the key, and the simulator behind."""
+
+    url: str
+    http: httpx.Client
+    simulator: Simulator
+    simulator_url: str
+    tokens_file: Path
+
+    def ask(self, text: str, **fields: Any) -> httpx.Response:
+        """Ask one question."""
+        body = {"model": MODEL, "messages": [{"role": "user", "content": text}], **fields}
+        return self.http.post("/v1/chat/completions", json=body)
+
+    def answer(self, text: str, **fields: Any) -> dict[str, Any]:
+        """Ask one question and expect an answer: its message."""
+        response = self.ask(text, **fields)
+        assert response.status_code == 200, response.text
+        message: dict[str, Any] = response.json()["choices"][0]["message"]
+        return message
+
+    @contextmanager
+    def stream(self, text: str, **fields: Any) -> Iterator[httpx.Response]:
+        """Ask for a stream; the response's body is still to be read."""
+        body = {"model": MODEL, "messages": [{"role": "user", "content": text}], "stream": True, **fields}
+        with self.http.stream("POST", "/v1/chat/completions", json=body) as response:
+            yield response
+
+    def seen(self) -> list[dict[str, Any]]:
+        """The chats that reached the simulator, oldest first."""
+        found: list[dict[str, Any]] = httpx.get(f"{self.simulator_url}/simulator/requests").json()["requests"]
+        return found
+
+    def openai(self) -> OpenAI:
+        """The official client, without retries of its own."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0)
+
+
+MakeStage = Callable[..., Stage]
+
+
+@pytest.fixture(scope="module")
+def make_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeStage]:
+    """Make a stage: `tokens` (texts or e-mails of simulated accounts), `options` of the simulator, settings by name."""
+    with ExitStack() as stack:
+
+        def make(
+            *,
+            tokens: tuple[str, ...] = ("one@example.com", "two@example.com", "three@example.com"),
+            options: SimulatorOptions | None = None,
+            path: str = "/api/chat/completions",
+            **settings: str,
+        ) -> Stage:
+            directory = tmp_path_factory.mktemp("stage")
+            options = options or SimulatorOptions(models=(MODEL,))
+            simulator = create_simulator(options)
+            simulator_url = stack.enter_context(serving(simulator))
+            tokens_file = directory / "tokens.txt"
+            minted = [
+                mint_token(token, ttl=options.ttl, secret=options.secret, release=options.release)
+                if "@" in token
+                else token
+                for token in tokens
+            ]
+            tokens_file.write_text("\n".join(minted))
+            environ = {
+                "VALID_API_KEY": KEY,
+                "K2THINK_API_URL": f"{simulator_url}{path}",
+                "TOKENS_FILE": str(tokens_file),
+                **settings,
+            }
+            url = stack.enter_context(serving(create_app(Settings.load(environ, directory=directory))))
+            http = stack.enter_context(
+                httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30, trust_env=False)
+            )
+            return Stage(url, http, simulator, simulator_url, tokens_file)
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def stage(make_stage: MakeStage) -> Stage:
+    """The stage that most tests share."""
+    return make_stage()
