@@ -11,11 +11,11 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 from openai import OpenAI
+from serving import serving
 
 from k2think.app import create_app
 from k2think.settings import Settings
 from k2think.simulator.app import Simulator, SimulatorOptions, create_simulator, mint_token
-from serving import serving
 
 KEY = "sk-test-key"
 MODEL = "MBZUAI-IFM/K2-Think"
@@ -55,17 +55,19 @@ class Stage:
         found: list[dict[str, Any]] = httpx.get(f"{self.simulator_url}/simulator/requests").json()["requests"]
         return found
 
-    def openai(self) -> OpenAI:
+    @contextmanager
+    def openai(self, key: str = KEY) -> Iterator[OpenAI]:
         """The official client, without retries of its own."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0)
+        with OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0) as client:
+            yield client
 
 
 MakeStage = Callable[..., Stage]
 
 
-@pytest.fixture(scope="module")
-def make_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeStage]:
-    """Make a stage: `tokens` (texts or e-mails of simulated accounts), `options` of the simulator, settings by name."""
+@contextmanager
+def staging(directory: Path) -> Iterator[MakeStage]:
+    """Everything that is made inside is stopped at the end."""
     with ExitStack() as stack:
 
         def make(
@@ -75,18 +77,11 @@ def make_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeStage]:
             path: str = "/api/chat/completions",
             **settings: str,
         ) -> Stage:
-            directory = tmp_path_factory.mktemp("stage")
             options = options or SimulatorOptions(models=(MODEL,))
             simulator = create_simulator(options)
             simulator_url = stack.enter_context(serving(simulator))
             tokens_file = directory / "tokens.txt"
-            minted = [
-                mint_token(token, ttl=options.ttl, secret=options.secret, release=options.release)
-                if "@" in token
-                else token
-                for token in tokens
-            ]
-            tokens_file.write_text("\n".join(minted))
+            tokens_file.write_text("\n".join(_token(token, options) for token in tokens))
             environ = {
                 "VALID_API_KEY": KEY,
                 "K2THINK_API_URL": f"{simulator_url}{path}",
@@ -102,7 +97,21 @@ def make_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeStage]:
         yield make
 
 
+def _token(token: str, options: SimulatorOptions) -> str:
+    if "@" not in token:
+        return token
+    return mint_token(token, ttl=options.ttl, secret=options.secret, release=options.release)
+
+
+@pytest.fixture
+def make_stage(tmp_path: Path) -> Iterator[MakeStage]:
+    """Make a stage: `tokens` (texts, or e-mails of simulated accounts), the simulator's `options`, settings by name."""
+    with staging(tmp_path) as make:
+        yield make
+
+
 @pytest.fixture(scope="module")
-def stage(make_stage: MakeStage) -> Stage:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The stage that most tests share."""
-    return make_stage()
+    with staging(tmp_path_factory.mktemp("stage")) as make:
+        yield make()

@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 import pytest
-
 from conftest import KEY, MODEL, MakeStage, Stage
+from openai import AuthenticationError, BadRequestError, NotFoundError
+
 from k2think.simulator.app import SimulatorOptions
-from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
 
 
 def frames(body: str) -> list[dict[str, Any]]:
@@ -137,7 +137,9 @@ def test_earlier_thinking_is_not_sent_back(stage: Stage) -> None:
 
 def test_stop_sequences_are_enforced_here_too(stage: Stage) -> None:
     """The stop sequence comes about only when the tags are gone, so upstream cannot have stopped at it."""
-    choice = stage.ask("[[say]]<think>R</think>zero one <answer>two</answer> three", stop="one two").json()["choices"][0]
+    choice = stage.ask("[[say]]<think>R</think>zero one <answer>two</answer> three", stop="one two").json()["choices"][
+        0
+    ]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("zero ", "stop")
 
 
@@ -191,9 +193,7 @@ def test_the_first_token_leaves_when_it_arrives_and_the_answer_is_no_lump(stage:
     """Twenty deltas 50 ms apart must arrive over about a second."""
     arrivals: list[float] = []
     with stage.stream("[[tokens=20 think_tokens=1 delay=0.05]]") as response:
-        for line in response.iter_lines():
-            if line.startswith("data: {"):
-                arrivals.append(time.monotonic())
+        arrivals.extend(time.monotonic() for line in response.iter_lines() if line.startswith("data: {"))
     assert len(arrivals) > 15
     assert arrivals[-1] - arrivals[0] > 0.7
 
@@ -216,27 +216,28 @@ def test_hidden_thinking_without_opener_does_not_leak_even_the_first_time(make_s
 
 
 def test_the_official_client_works(stage: Stage) -> None:
-    client = stage.openai()
-    assert {MODEL, f"{MODEL}-nothink"} <= {model.id for model in client.models.list()}
-    completion = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "What is 6*7?"}])
-    assert "42" in (completion.choices[0].message.content or "")
-    assert completion.usage is not None
-    assert completion.usage.completion_tokens_details is not None
-    with client.chat.completions.stream(model=MODEL, messages=[{"role": "user", "content": "What is 6*7?"}]) as stream:
-        final = stream.get_final_completion()
-    assert "42" in (final.choices[0].message.content or "")
+    question: Any = {"model": MODEL, "messages": [{"role": "user", "content": "What is 6*7?"}]}
+    with stage.openai() as client:
+        assert {MODEL, f"{MODEL}-nothink"} <= {model.id for model in client.models.list()}
+        completion = client.chat.completions.create(**question)
+        assert "42" in completion.choices[0].message.content
+        assert completion.usage.completion_tokens_details.reasoning_tokens > 0
+        with client.chat.completions.stream(**question) as stream:
+            final = stream.get_final_completion()
+        assert "42" in (final.choices[0].message.content or "")
 
 
 def test_the_official_client_sees_typed_errors(stage: Stage) -> None:
-    message: Any = [{"role": "user", "content": "x"}]
-    with pytest.raises(NotFoundError) as missing:
-        stage.openai().chat.completions.create(model="gpt-99", messages=message)
-    assert missing.value.code == "model_not_found"
-    with pytest.raises(BadRequestError) as bad:
-        stage.openai().chat.completions.create(model=MODEL, messages=message, logprobs=True)
-    assert bad.value.param == "logprobs"
-    with pytest.raises(AuthenticationError):
-        OpenAI(base_url=f"{stage.url}/v1", api_key="wrong", max_retries=0).models.list()
+    messages: Any = [{"role": "user", "content": "x"}]
+    with stage.openai() as client, stage.openai("wrong") as stranger:
+        with pytest.raises(NotFoundError) as missing:
+            client.chat.completions.create(model="gpt-99", messages=messages)
+        assert missing.value.code == "model_not_found"
+        with pytest.raises(BadRequestError) as bad:
+            client.chat.completions.create(model=MODEL, messages=messages, logprobs=True)
+        assert bad.value.param == "logprobs"
+        with pytest.raises(AuthenticationError):
+            stranger.models.list()
 
 
 def test_model_names_are_found_in_any_case_by_alias_and_by_upstreams_own_id(make_stage: MakeStage) -> None:
@@ -281,8 +282,12 @@ def test_the_key_is_needed_everywhere_but_on_the_open_pages(stage: Stage) -> Non
     for path in ("/", "/health", "/docs", "/openapi.json"):
         assert stage.http.get(path, headers=anonymous).status_code == 200
     for method, path in [
-        ("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/models/x"), ("GET", "/admin/tokens/stats"), ("GET", "/nowhere"),
-    ]:  # fmt: skip
+        ("POST", "/v1/chat/completions"),
+        ("GET", "/v1/models"),
+        ("GET", "/v1/models/x"),
+        ("GET", "/admin/tokens/stats"),
+        ("GET", "/nowhere"),
+    ]:
         for value in ("", "Bearer", "Bearer wrong", f"Basic {KEY}", KEY):
             response = stage.http.request(method, path, headers={"Authorization": value})
             assert response.status_code == 401, (method, path, value)

@@ -1,0 +1,187 @@
+"""What holds for every text, however strange: one outcome for all cuts, nothing lost or invented, little held."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from splitting import every_split, merged, run
+
+from k2think.dialogue.events import Event, ReasoningDelta, TextDelta
+from k2think.inband import parts
+from k2think.inband.parts import Opener, Parter
+from k2think.inband.reasoning import ReasoningReader
+from k2think.inband.scanner import MAX_ATTRIBUTES, Tag
+
+OPENERS: tuple[Opener, ...] = ("present", "implied", "undecided")
+OPENER = st.sampled_from(OPENERS)
+TAGS = [
+    "<think>",
+    "</think>",
+    "<think_fast>",
+    "</think_faster>",
+    "<ifm|think>",
+    '<think duration="12">',
+    "<answer>",
+    "</answer>",
+    "<ifm|answer>",
+    "</ifm|answer>",
+]
+WORDS = ["a", "b", "word", " ", "  ", "\n", "\n\n", "`", "``", "```", "~~~", '"', "'", "> "]
+FOLDED = ['<details type="reasoning" done="true">', "</details>", "<summary>", "</summary>", "<details>"]
+TORN = ["<", ">", "</", "<thi", "nk>", "<ans", "wer>", "<details ", ' type="reasoning">']
+
+texts = st.lists(st.sampled_from(TAGS + WORDS), max_size=30).map("".join)
+strange_texts = st.lists(st.sampled_from(TAGS + WORDS + FOLDED + TORN), max_size=30).map("".join)
+
+
+def pieces_of(text: str, places: Sequence[int]) -> list[TextDelta]:
+    cuts = [0, *sorted(min(place, len(text)) for place in places), len(text)]
+    return [TextDelta(text[start:end]) for start, end in pairwise(cuts)]
+
+
+def bare(text: str) -> str:
+    """A text without its tags and blanks. No tag of `TAGS` can come about by taking another one out."""
+    return re.sub("|".join(map(re.escape, TAGS)) + r"|\s", "", text)
+
+
+def words_of(events: Sequence[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta | ReasoningDelta))
+
+
+@settings(deadline=None)
+@given(text=strange_texts, opener=OPENER, places=st.lists(st.integers(0, 250), max_size=6))
+@example(text="`</think>`\n<think>a <think>", opener="undecided", places=[])
+def test_the_outcome_of_any_text_does_not_depend_on_its_cuts(text: str, opener: Opener, places: list[int]) -> None:
+    whole = run(ReasoningReader(opener), [TextDelta(text)])
+    assert run(ReasoningReader(opener), map(TextDelta, text)) == whole
+    assert run(ReasoningReader(opener), pieces_of(text, places)) == whole
+
+
+@settings(deadline=None)
+@given(text=strange_texts, opener=OPENER, places=st.lists(st.integers(0, 250), max_size=6), bound=st.integers(0, 40))
+def test_the_bounds_of_what_is_held_do_not_depend_on_cuts_either(
+    text: str, opener: Opener, places: list[int], bound: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "MAX_SUSPENDED", bound)
+        patch.setattr(parts, "MAX_UNDECIDED", 2 * bound)
+        whole = run(ReasoningReader(opener), [TextDelta(text)])
+        assert run(ReasoningReader(opener), map(TextDelta, text)) == whole
+        assert run(ReasoningReader(opener), pieces_of(text, places)) == whole
+
+
+@settings(deadline=None)
+@given(text=texts, opener=OPENER, bound=st.sampled_from([25, 60, 1000]))
+def test_nothing_is_lost_and_nothing_invented(text: str, opener: Opener, bound: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "MAX_SUSPENDED", bound)
+        out = run(ReasoningReader(opener), [TextDelta(text)])
+    assert bare(words_of(out)) == bare(text)
+    # Also of tags and blanks nothing comes that was not there, and in no other order.
+    rest = iter(text)
+    assert all(character in rest for character in words_of(out))
+
+
+@settings(deadline=None)
+@given(text=st.text("ab <>\n/`~'\"|_", max_size=40), places=st.lists(st.integers(0, 40), max_size=4))
+def test_a_text_without_tags_is_the_answer_to_the_letter(text: str, places: list[int]) -> None:
+    openers: tuple[Opener, ...] = ("present", "undecided")
+    for opener in openers:
+        assert run(ReasoningReader(opener), pieces_of(text, places)) == merged([TextDelta(text)])
+
+
+@settings(deadline=None)
+@given(thinking=st.text("ab\n `~", max_size=20), answer=st.text("ab\n ~.", max_size=20), wrapped=st.booleans())
+def test_thinking_and_answer_come_back_as_they_were_written(thinking: str, answer: str, wrapped: bool) -> None:
+    text = f"<think>\n{thinking}\n</think>\n" + (f"<answer>{answer}</answer>\n" if wrapped else answer)
+    blanks = " \t\r\n"
+    wanted: list[Event] = [
+        ReasoningDelta(thinking.strip(blanks)),
+        TextDelta(answer.strip(blanks) if wrapped else answer.lstrip(blanks)),
+    ]
+    for opener in OPENERS:
+        assert run(ReasoningReader(opener), [TextDelta(text)]) == merged(wanted)
+
+
+HELD = re.compile(rf"\s*((</answer>\s*)?[`\"']?<[^<>]{{0,{MAX_ATTRIBUTES + 20}}}>?|>)?")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>R r.\n\nR </think>\n<answer>A a\n```py\nif a < b:\n    c\n```\nthe `<think>` tag\n</answer>\n",
+        "<think>R \"</think>\" 'r' <answer>draft</answer>, <details a\n</thing> x</think>A a </answer",
+        'R r\n</think_fast> A <b>, "</think>" a',
+        '<details type="reasoning" done="true">\n<summary>Thought</summary>\n> R r\n> <answer>\n</details>\nA <a a\n\n',
+        "A a ``` </think> a\n~~~\n<answer> <think>\n~~~\n\n<think>R <answer>",
+    ],
+)
+@pytest.mark.parametrize("opener", ["present", "implied"])
+def test_never_more_is_held_than_blanks_and_what_may_be_a_tag(opener: Opener, text: str) -> None:
+    for place in range(len(text) + 1):
+        for pieces in ([text[:place]], list(text[:place])):
+            reader = ReasoningReader(opener)
+            given_at_once = words_of([event for piece in pieces for event in reader.feed(TextDelta(piece))])
+            held = words_of(reader.close())
+            assert HELD.fullmatch(held), (text[:place], given_at_once)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<",
+        "<think>",
+        "</think>",
+        "a<think>",
+        "a <think>b</think>",
+        "<think>a<think>b</think>c",
+        "<think>a<think>b</think>c ",
+        "`<think>",
+        "`</think>\n",
+        "```\n</answer>\n",
+        "<answer>",
+        "a <think> <answer> ",
+        '<details type="reasoning">\n> a\n',
+    ],
+)
+@pytest.mark.parametrize("head", ["", "a ", "a <think>", "<think>", "<think>a<think>b</think>c ", "`</think>"])
+def test_no_token_is_read_more_than_three_times(monkeypatch: pytest.MonkeyPatch, head: str, unit: str) -> None:
+    taken = 0
+    take = Parter.take
+
+    def counting(self: Parter, token: str | Tag) -> None:
+        nonlocal taken
+        taken += 1
+        take(self, token)
+
+    monkeypatch.setattr(Parter, "take", counting)
+    monkeypatch.setattr(parts, "MAX_SUSPENDED", 500)
+    text = head + unit * 300
+    for opener in OPENERS:
+        for pieces in ([text], list(text)):
+            taken = 0
+            run(ReasoningReader(opener), map(TextDelta, pieces))
+            assert taken <= 3 * len(text)
+            if pieces == [text]:
+                assert taken <= 3 * 2 * (head + unit).count("<") * 301
+
+
+def test_ordinary_text_is_passed_on_as_it_came() -> None:
+    for head, kind in (("<think>R", ReasoningDelta), ("A", TextDelta)):
+        reader = ReasoningReader("present")
+        reader.feed(TextDelta(head))
+        for piece in (" word", "word.", "x"):
+            assert list(reader.feed(TextDelta(piece))) == [kind(piece)]
+
+
+def test_every_split_gives_the_same_kinds_in_the_same_order() -> None:
+    text = "<think>a</think>b\n<think_fast>c</think>\n<answer>d</answer> e"
+    kinds = {
+        tuple(type(event) for event in run(ReasoningReader(), map(TextDelta, pieces))) for pieces in every_split(text)
+    }
+    assert kinds == {(ReasoningDelta, TextDelta, ReasoningDelta, TextDelta)}

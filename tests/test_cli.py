@@ -1,0 +1,354 @@
+"""The documented commands, as people run them: real processes, and what the README prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from queue import Empty, Queue
+
+import pytest
+
+from k2think.checkup import findings
+from k2think.cli import masked, simulate
+from k2think.listening import AddressUnusable, listen
+from k2think.settings import Settings
+from k2think.simulator.options import SimulatorOptions
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "k2think_proxy.py"
+CHECK = ROOT / "check_config_simple.py"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULE = ("-m", "k2think")
+PATIENCE = 120.0  # only a hang takes so long
+
+# A process of the tests gets this and nothing else, whatever the machine's own environment holds.
+PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
+WITH_PACKAGE = PLAIN | {"PYTHONPATH": str(ROOT / "src")}
+KEY = {"VALID_API_KEY": "sk-test"}
+
+
+def python(
+    *arguments: str | Path, environ: dict[str, str] | None = None, directory: Path, package: bool = True
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=(WITH_PACKAGE if package else PLAIN) | (environ or {}),
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+class Running:
+    """A server in a process of its own, and the lines it has printed."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.printed: list[str] = []
+        self._lines: Queue[str] = Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def wait_for(self, pattern: str) -> str:
+        """The first group of the first printed line that matches."""
+        while True:
+            try:
+                line = self._lines.get(timeout=PATIENCE)
+            except Empty:
+                pytest.fail(f"{pattern!r} was not printed: {self.printed}")
+            if not line:
+                pytest.fail(f"ended before {pattern!r} was printed: {self.printed}")
+            self.printed.append(line)
+            if found := re.search(pattern, line):
+                return found.group(1)
+
+    def stop(self, how: signal.Signals) -> int:
+        """Send a signal; the exit code. All that is printed until then is in `printed`."""
+        self.process.send_signal(how)
+        code = self.process.wait(PATIENCE)
+        while line := self._lines.get(timeout=PATIENCE):
+            self.printed.append(line)
+        return code
+
+
+@contextmanager
+def started(*arguments: str | Path, environ: dict[str, str] | None = None, directory: Path) -> Iterator[Running]:
+    with subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env=WITH_PACKAGE | {"PYTHONUNBUFFERED": "1"} | (environ or {}),
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    ) as process:
+        try:
+            yield Running(process)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def get(url: str) -> tuple[int, bytes]:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        return answer.status, answer.read()
+
+
+# serve
+
+
+def test_without_a_key_it_does_not_start_and_says_so_in_one_line(tmp_path: Path) -> None:
+    done = python(*MODULE, "serve", directory=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"VALID_API_KEY is not set\. .+\n", done.stderr)
+
+
+def test_every_fault_has_a_line_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=http\nPROXY_URL=hunter2\n")
+    done = python(*MODULE, "serve", directory=tmp_path)
+    assert done.returncode == 2
+    assert sorted(line.split()[0] for line in done.stderr.splitlines()) == ["PORT", "PROXY_URL", "VALID_API_KEY"]
+    assert "hunter2" not in done.stderr
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = python(*MODULE, "demo", "--port", str(port), directory=tmp_path)
+        assert done.returncode == 2
+        assert re.fullmatch(rf"Port {port} is taken .+--port {port + 1}\.\n", done.stderr)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_refused_in_one_line(host: str) -> None:
+    with pytest.raises(AddressUnusable, match=f"^Cannot listen on {host}, .+$"):
+        listen(host, 0)
+
+
+def test_a_token_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").mkdir()
+    done = python(*MODULE, "serve", "--port", "0", environ=KEY, directory=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert str(tmp_path / "tokens.txt") in done.stderr
+
+
+def test_it_serves_and_leaves_quietly(tmp_path: Path) -> None:
+    environ = KEY | {"HOST": "127.0.0.1", "PORT": "0", "STREAM_DELAY": "1", "TOKENS_FILE": "my-tokens.txt"}
+    with started(*MODULE, "serve", environ=environ, directory=tmp_path) as running:
+        url = running.wait_for(r"API +(http://127\.0\.0\.1:\d+)/v1")
+        running.wait_for("(Ctrl-C)")
+        assert get(f"{url}/health")[0] == 200
+        assert running.stop(signal.SIGINT) == 0
+    printed = "".join(running.printed)
+    assert "STREAM_DELAY is ignored" in printed
+    assert str(tmp_path / "my-tokens.txt") in printed
+    assert "sk-test" not in printed
+    assert "Traceback" not in printed
+
+
+def test_the_script_works_from_any_folder_without_the_package_installed(tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    copy.mkdir()
+    shutil.copy(SCRIPT, copy)
+    (copy / "src").symlink_to(ROOT / "src")
+    (copy / ".env").write_text("VALID_API_KEY=sk-beside\nHOST=127.0.0.1\nTOKENS_FILE=data/mine.txt\n")
+    work = tmp_path / "work"
+    work.mkdir()
+    with started(copy / SCRIPT.name, "--port", "0", environ={"PYTHONPATH": ""}, directory=work) as running:
+        url = running.wait_for(r"API +(http://\S+)/v1")
+        assert running.wait_for(r"tokens +(.+)") == str(copy / "data" / "mine.txt")
+        assert get(f"{url}/health")[0] == 200
+        assert running.stop(signal.SIGINT) == 0
+
+
+# demo
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A demo on a free port, in a folder whose .env would stop it if it were read."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / ".env").write_text("PORT=http\nVALID_API_KEY=other\n")
+    with started(*MODULE, "demo", "--port", "0", environ={"VALID_API_KEY": "other"}, directory=folder) as running:
+        running.wait_for(r"(Ctrl-C)")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def demo_url(demo: Running) -> str:
+    found = re.search(r"base URL +(http://\S+)/v1", "".join(demo.printed))
+    assert found
+    return found.group(1)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def shell(command: str, directory: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=PLAIN,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def streamed(output: str) -> tuple[str, str]:
+    """Thinking and answer of a stream as curl prints it."""
+    frames = [line.removeprefix("data: ") for line in output.splitlines() if line.startswith("data: ")]
+    assert frames[-1] == "[DONE]"
+    deltas = [choice["delta"] for frame in frames[:-1] for choice in json.loads(frame)["choices"]]
+    thinking = "".join(delta.get("reasoning_content") or "" for delta in deltas)
+    return thinking, "".join(delta.get("content") or "" for delta in deltas)
+
+
+def test_the_demo_says_plainly_that_it_is_one(demo: Running) -> None:
+    assert "the answers are simulated" in "".join(demo.printed)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
+def test_the_command_that_the_demo_prints_works(demo: Running, tmp_path: Path) -> None:
+    command = re.search(r"^curl .*?'$", "".join(demo.printed), re.MULTILINE | re.DOTALL)
+    assert command
+    thinking, answer = streamed(shell(command.group(), tmp_path))
+    assert thinking
+    assert "391" in answer
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
+def test_the_commands_of_the_readme_work(demo_url: str, tmp_path: Path) -> None:
+    commands = [block for block in blocks("bash") if "curl" in block]
+    assert commands
+    for command in commands:
+        thinking, answer = streamed(shell(command.replace("http://localhost:8001", demo_url), tmp_path))
+        assert thinking
+        assert "391" in answer
+
+
+def test_the_programs_of_the_readme_work(demo_url: str, tmp_path: Path) -> None:
+    programs = blocks("python")
+    assert programs
+    for program in programs:
+        done = python("-c", program.replace("http://localhost:8001", demo_url), directory=tmp_path, package=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "391" in done.stdout
+
+
+def test_the_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    with started(*MODULE, "demo", "--port", "0", environ={"TMPDIR": str(tmp_path)}, directory=tmp_path) as running:
+        running.wait_for(r"(Ctrl-C)")
+        assert list(tmp_path.iterdir())
+        assert running.stop(signal.SIGTERM) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" not in "".join(running.printed)
+
+
+# simulate
+
+
+def test_the_simulator_says_where_it_is(tmp_path: Path) -> None:
+    with started(*MODULE, "simulate", "--port", "0", "--model", "m/one", directory=tmp_path) as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)")
+        assert get(f"{url}/health")[0] == 200
+        assert running.stop(signal.SIGINT) == 0
+
+
+def test_every_option_of_the_simulator_is_a_flag() -> None:
+    several = {"models": "model", "accounts": "account"}
+    options = {several.get(field.name, field.name) for field in fields(SimulatorOptions)}
+    assert set(simulate.__annotations__) - {"return", "host", "port"} == options
+
+
+# check
+
+
+def test_check_says_all_is_well(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("VALID_API_KEY=hunter2,hunter3\nPORT=9000\nPROXY_URL=http://me:hunter4@host\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "tokens.txt").write_text("# mine\none\ntwo\none\n")
+    done = python(CHECK, directory=tmp_path, package=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"2 in {tmp_path / 'data' / 'tokens.txt'}" in done.stdout
+    assert str(tmp_path / ".env") in done.stdout
+    assert "PORT: 9000" in done.stdout
+    assert "hunter" not in done.stdout
+
+
+def test_check_says_what_is_wrong(tmp_path: Path) -> None:
+    done = python(*MODULE, "check", environ=KEY | {"PORT": "x"}, directory=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("wrong PORT is 'x'.")
+
+
+def wrong(environ: dict[str, str], directory: Path) -> list[str]:
+    found = findings(Settings.load(KEY | environ, directory=directory))
+    return [finding.text for finding in found if finding.state == "wrong"]
+
+
+def test_check_misses_the_files_that_are_needed_and_no_others(tmp_path: Path) -> None:
+    (no_tokens,) = wrong({}, tmp_path)
+    assert "TOKENS_FILE" in no_tokens
+    (no_accounts,) = wrong({"ENABLE_TOKEN_AUTO_UPDATE": "true"}, tmp_path)
+    assert "accounts.txt is not there" in no_accounts
+    assert wrong({"UPSTREAM_PROTOCOL": "openai"}, tmp_path) == []
+    (tmp_path / "tokens.txt").mkdir()
+    (unreadable,) = wrong({}, tmp_path)
+    assert "tokens.txt cannot be read" in unreadable
+
+
+def test_check_prints_the_example_configuration(tmp_path: Path) -> None:
+    done = python(CHECK, "--example", directory=tmp_path, package=False)
+    assert done.returncode == 0
+    assert done.stdout == (ROOT / ".env.example").read_text(encoding="utf-8")
+
+
+# tokens
+
+
+def test_tokens_are_listed_masked(tmp_path: Path) -> None:
+    (tmp_path / "tokens.txt").write_text("eyJ0abcdefghijklmnopqrstuvwxyz\nshort-secret\n")
+    done = python(*MODULE, "tokens", "list", environ=KEY, directory=tmp_path)
+    assert done.returncode == 0
+    assert [line.split() for line in done.stdout.splitlines()[:2]] == [["0", "eyJ0…wxyz"], ["1", "…"]]
+    assert done.stdout.splitlines()[2].startswith("2 tokens in ")
+    assert "short" not in done.stdout
+
+
+def test_no_token_is_a_failure(tmp_path: Path) -> None:
+    done = python(*MODULE, "tokens", "list", environ=KEY, directory=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("0 tokens in ")
+
+
+@pytest.mark.parametrize("length", range(60))
+def test_a_masked_token_shows_eight_characters_at_most_and_never_much_of_it(length: int) -> None:
+    secret = "".join(chr(ord("A") + index) for index in range(length))
+    shown = masked(secret).replace("…", "")
+    assert len(shown) <= min(8, length / 3)
