@@ -149,13 +149,9 @@ def free_port() -> int:
 @contextlib.contextmanager
 def process(*command: str, core: int, port: int, **environ: str) -> Iterator[None]:
     """A process pinned to a core, from when it listens to the end of the block."""
-    with subprocess.Popen(
-        command,
-        env={**os.environ, **environ},
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-        stdout=subprocess.DEVNULL,
-    ) as child:
+    with subprocess.Popen(command, env={**os.environ, **environ}, stdout=subprocess.DEVNULL) as child:
         try:
+            os.sched_setaffinity(child.pid, {core})
             for _ in range(200):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                     break

@@ -105,7 +105,10 @@ def started(*arguments: str | Path, environ: dict[str, str] | None = None, direc
         try:
             yield Running(process)
         finally:
-            if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            finally:
                 process.kill()
 
 

@@ -8,6 +8,7 @@
     │   ├── NotFound                 404  no such path or thing
     │   │   └── ModelNotFound        404  no such model
     │   ├── MethodNotAllowed         405
+    │   ├── BodyTooSlow              408
     │   ├── BodyTooLarge             413
     │   └── UnsupportedMediaType     415
     ├── Overloaded                   503  no place in the queue
@@ -29,7 +30,6 @@ MAX_TOKEN_FAILURES), `retry_after` (seconds or None), `headers` (extra answer he
 """
 
 from __future__ import annotations
-
 
 COME_BACK_AFTER = 5.0
 """Seconds told to a client that shall come back later, where nobody knows when."""
@@ -136,6 +136,13 @@ class MethodNotAllowed(ClientError):
     def headers(self) -> dict[str, str]:
         """RFC 9110 wants the allowed methods named."""
         return {"allow": self.allowed}
+
+
+class BodyTooSlow(ClientError):
+    """The request body did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class BodyTooLarge(ClientError):

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import Receive, Scope
 
 from k2think.api.access import header
 from k2think.api.event_stream import HungUp
-from k2think.errors import BodyTooLarge, UnsupportedMediaType
+from k2think.errors import BodyTooLarge, BodyTooSlow, UnsupportedMediaType
+
+PATIENCE = 60.0
+"""Seconds that a body may take to arrive."""
 
 
 async def read_json_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """Give the body. Raises `UnsupportedMediaType`, `BodyTooLarge` over `limit` bytes, `HungUp`."""
+    """Give the body. Raises `UnsupportedMediaType`, `BodyTooLarge` over `limit` bytes, `BodyTooSlow`, `HungUp`."""
     media_type = (header(scope, b"content-type") or b"application/json").partition(b";")[0].strip().lower()
     if media_type != b"application/json" and not media_type.endswith(b"+json"):
         raise UnsupportedMediaType("The body must be JSON: send it with 'Content-Type: application/json'.")
     announced = header(scope, b"content-length") or b"0"
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await _read(receive, limit)
+    except TimeoutError:
+        raise BodyTooSlow(f"The request body did not arrive within {PATIENCE:.0f} s.") from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
     more = True

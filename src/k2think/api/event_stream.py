@@ -22,6 +22,9 @@ COMMIT_AFTER = 1.0
 POLL = 0.25
 """Seconds between looks at a request that has not been sent upstream yet."""
 
+STUCK_AFTER = 300.0
+"""Seconds that a client may take nothing of what is sent; then it counts as gone."""
+
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -39,6 +42,7 @@ class EventStream:
     def __init__(self, send: Send) -> None:
         self.started = False
         self.written_at = 0.0
+        self.blocked = False  # a write waits for the client to take something
         self._send = send
 
     async def write(self, frames: bytes) -> None:
@@ -47,7 +51,9 @@ class EventStream:
             self.started = True
             await self._send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
         self.written_at = time.monotonic()
+        self.blocked = True
         await self._send({"type": "http.response.body", "body": frames, "more_body": True})
+        self.blocked = False
 
     async def end(self, frames: bytes) -> None:
         """Send the last frames and close."""
@@ -90,8 +96,12 @@ class Attendant:
                     if (await self._receive())["type"] == "http.disconnect":
                         break
             except TimeoutError:
-                if self._stream is not None and (self._until_due() or 0) <= 0:
-                    await self._stream.write(keep_alive())
+                stream = self._stream
+                if stream is None or (self._until_due() or 0) > 0:
+                    continue
+                if stream.blocked:
+                    break
+                await stream.write(keep_alive())
         self._hung_up = True
         self._work.cancel()
 
@@ -99,6 +109,8 @@ class Attendant:
         """Seconds until the stream needs a sign of life."""
         if self._stream is None:
             return None
+        if self._stream.blocked:
+            return self._stream.written_at + STUCK_AFTER - time.monotonic()
         if self._stream.started:
             return self._stream.written_at + self._keepalive - time.monotonic()
         if not self._trace.asked_at:

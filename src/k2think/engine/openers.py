@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from k2think.inband.reasoning import Opener
+from k2think.inband.parts import Opener
 
 
 class Openers:

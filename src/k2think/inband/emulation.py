@@ -16,8 +16,9 @@ from k2think.dialogue.machine import Chain
 from k2think.dialogue.prompt import Message, Prompt
 from k2think.inband.history import without_thinking, write_calls
 from k2think.inband.limits import StopReader
+from k2think.inband.parts import Opener
 from k2think.inband.presentation import present
-from k2think.inband.reasoning import Opener, ReasoningReader
+from k2think.inband.reasoning import ReasoningReader
 from k2think.inband.usage import UsageMeter, estimate_prompt
 
 

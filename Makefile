@@ -1,0 +1,53 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv.
+
+PYTHON ?= python3
+UV ?= uv
+BIN := .venv/bin
+
+.PHONY: help setup demo test check lock clean
+
+help:
+	@echo "make demo    serve the gateway in front of a simulated K2-Think (PORT=8001)"
+	@echo "make setup   install what the gateway needs into .venv"
+	@echo "make test    run the tests"
+	@echo "make check   lint, formatting and types"
+	@echo "make lock    renew requirements.txt and requirements-dev.txt (needs uv)"
+	@echo "make clean   remove .venv and all caches"
+	@echo "PYTHON=python3.12 chooses the interpreter for .venv."
+
+setup: .venv/runtime.stamp
+
+demo: setup
+	@PYTHONPATH=src $(BIN)/python -m k2think demo --port $(or $(PORT),8001)
+
+test: .venv/dev.stamp
+	@$(BIN)/python -m pytest
+
+check: .venv/dev.stamp
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lock:
+	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
+	  -o requirements.txt
+	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
+	  --group dev -c requirements.txt -o requirements-dev.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed. Name one, such as: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/runtime.stamp: requirements.txt .venv/python.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.txt .venv/python.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

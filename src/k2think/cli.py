@@ -1,0 +1,250 @@
+"""The command line: `k2think serve`, `demo`, `simulate`, `check`, `tokens list`. Words and exit codes, no logic.
+
+Exit codes: 0 done, 1 something is wrong (check, tokens), 2 cannot start.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from k2think import __version__
+from k2think.app import create_app
+from k2think.checkup import findings
+from k2think.credentials.sources import TokenFileUnreadable, read_tokens
+from k2think.listening import AddressUnusable, listen, run, running_beside, url_of
+from k2think.settings import Settings, SettingsError
+from k2think.settings.example import example
+from k2think.simulator.app import create_simulator
+from k2think.simulator.options import Account, Release, SimulatorOptions
+from k2think.simulator.tokens import mint_token
+from k2think.telemetry.logs import configure_logging
+
+DEMO_KEY = "sk-k2think-demo"
+DEMO_TOKENS = 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tokens_app = typer.Typer(help="The tokens that the service is asked with.", no_args_is_help=True)
+app.add_typer(tokens_app, name="tokens")
+
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """How the command was started. `beside` is the folder of the script, where a `.env` may be."""
+
+    beside: Path | None = None
+
+
+def main(arguments: Sequence[str] | None = None, *, beside: Path | None = None) -> NoReturn:
+    """Run the command line; `arguments` without the program's name, by default those of the process."""
+    app(args=arguments, prog_name="k2think", obj=Caller(beside))
+    raise SystemExit(0)
+
+
+@app.callback(invoke_without_command=True)
+def above_the_commands(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """An OpenAI-compatible gateway for MBZUAI's K2-Think."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; wins over HOST.")] = None,
+    port: Port = None,
+) -> None:
+    """Serve the gateway with the settings of the environment and .env."""
+    overrides = {"HOST": host or "", "PORT": "" if port is None else str(port)}
+    try:
+        settings = Settings.load(beside=_caller(context).beside, overrides=overrides)
+        configure_logging(settings.logging.log_level, debug=settings.logging.debug_logging)
+        gateway = create_app(settings)
+        listener = listen(settings.server.host, settings.server.port)
+    except (SettingsError, TokenFileUnreadable, AddressUnusable) as error:
+        _cannot_start(error)
+    for warning in settings.warnings:
+        typer.echo(f"Note: {warning}", err=True)
+
+    def banner() -> None:
+        typer.echo(f"K2Think API proxy {__version__}")
+        typer.echo(f"  API       {url_of(listener)}/v1   (listening on {settings.server.host})")
+        typer.echo(f"  upstream  {settings.upstream.k2think_api_url}")
+        if settings.upstream.protocol == "k2think":
+            typer.echo(f"  tokens    {settings.credentials.tokens_file}")
+        typer.echo("  Ctrl-C stops it.")
+
+    run(gateway, listener, banner)
+
+
+@app.command()
+def demo(port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway.")] = 8001) -> None:
+    """Serve the gateway in front of a simulated K2-Think: needs no account, no token and no network."""
+    try:
+        gateway = listen("127.0.0.1", port)
+        upstream = listen("127.0.0.1", 0)
+    except AddressUnusable as error:
+        _cannot_start(error)
+    configure_logging("INFO", debug=False)
+    service = create_simulator(SimulatorOptions(models=("MBZUAI-IFM/K2-Think",), first_delay=0.1, delay=0.005))
+    with (
+        tempfile.TemporaryDirectory(prefix="k2think-demo-") as folder,
+        running_beside(service, upstream),
+    ):
+        tokens = [mint_token(f"demo{number}@example.com") for number in range(DEMO_TOKENS)]
+        Path(folder, "tokens.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+        settings = Settings.load(
+            {"VALID_API_KEY": DEMO_KEY, "K2THINK_API_URL": f"{url_of(upstream)}/api/chat/completions"},
+            directory=Path(folder),
+        )
+        run(create_app(settings), gateway, lambda: typer.echo(_demo_banner(url_of(gateway))))
+
+
+@app.command()
+def simulate(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8002,
+    release: Annotated[Release, typer.Option(help="Release of Open WebUI to play.")] = "0.12.4",
+    shape: Annotated[str, typer.Option(help="How thinking and answer are written.")] = "think_answer",
+    openai_shape: Annotated[str, typer.Option(help="The same for /v1.")] = "reasoning_content",
+    fault: Annotated[str, typer.Option(help="What goes wrong with every chat; empty: nothing.")] = "",
+    token_ttl: Annotated[float | None, typer.Option(help="Seconds that a token is good.")] = None,
+    jti: Annotated[bool | None, typer.Option(help="Give tokens a random id.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Model to offer; may be given again.")] = None,
+    first_delay: Annotated[float, typer.Option(help="Seconds before an answer begins.")] = 0.0,
+    delay: Annotated[float, typer.Option(help="Seconds between two deltas.")] = 0.0,
+    max_concurrent: Annotated[int, typer.Option(help="Chats at a time per account; 0: any number.")] = 0,
+    account: Annotated[list[str] | None, typer.Option(help="EMAIL=PASSWORD that may sign in; again for more.")] = None,
+    sign_in_delay: Annotated[float, typer.Option(help="Seconds before a sign-in is answered.")] = 0.0,
+    sign_in_limit: Annotated[int, typer.Option(help="Sign-ins per e-mail and window; 0: any number.")] = 15,
+    sign_in_window: Annotated[float, typer.Option(help="Seconds of that window.")] = 180.0,
+    secret: Annotated[str | None, typer.Option(help="Secret that signs the tokens.")] = None,
+    hidden_prompt_tokens: Annotated[int, typer.Option(help="Tokens of a hidden system prompt.")] = 0,
+    time_info: Annotated[bool, typer.Option(help="Add time_info to answers.")] = False,
+    system_fingerprint: Annotated[bool, typer.Option(help="Add system_fingerprint to answers.")] = False,
+    compress: Annotated[bool, typer.Option(help="Send JSON with gzip.")] = True,
+    chats_exist: Annotated[bool, typer.Option(help="Treat every chat_id as one of a saved chat.")] = True,
+    openai_key: Annotated[str | None, typer.Option(help="Key that /v1 asks for.")] = None,
+) -> None:
+    """Serve a simulated K2-Think web service, for tests and for trying things out."""
+    options = SimulatorOptions(
+        release=release,
+        shape=shape,
+        openai_shape=openai_shape,
+        fault=fault,
+        token_ttl=token_ttl,
+        jti=jti,
+        models=tuple(model) if model else SimulatorOptions.models,
+        first_delay=first_delay,
+        delay=delay,
+        max_concurrent=max_concurrent,
+        accounts=dict(map(_account, account or ())),
+        sign_in_delay=sign_in_delay,
+        sign_in_limit=sign_in_limit,
+        sign_in_window=sign_in_window,
+        secret=secret or SimulatorOptions.secret,
+        hidden_prompt_tokens=hidden_prompt_tokens,
+        time_info=time_info,
+        system_fingerprint=system_fingerprint,
+        compress=compress,
+        chats_exist=chats_exist,
+        openai_key=openai_key,
+    )
+    try:
+        listener = listen(host, port)
+    except AddressUnusable as error:
+        _cannot_start(error)
+    run(create_simulator(options), listener, lambda: typer.echo(f"Simulated K2-Think: {url_of(listener)}"))
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    example_only: Annotated[bool, typer.Option("--example", help="Print a complete example configuration.")] = False,
+) -> None:
+    """Check the settings and the files they name; say what is wrong."""
+    if example_only:
+        typer.echo(example(), nl=False)
+        return
+    try:
+        found = list(findings(Settings.load(beside=_caller(context).beside)))
+    except SettingsError as error:
+        for fault in error.faults:
+            typer.echo(f"wrong {fault}")
+        raise typer.Exit(1) from None
+    for finding in found:
+        typer.echo(str(finding))
+    wrong = any(finding.state == "wrong" for finding in found)
+    typer.echo("Something is wrong: see above." if wrong else "All is well.")
+    raise typer.Exit(int(wrong))
+
+
+@tokens_app.command("list")
+def list_tokens(context: typer.Context) -> None:
+    """List the tokens of the token file, masked."""
+    try:
+        path = Settings.load(beside=_caller(context).beside).credentials.tokens_file
+        tokens = read_tokens(path)
+    except SettingsError as error:
+        _cannot_start(error)
+    except TokenFileUnreadable as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    for index, token in enumerate(tokens):
+        typer.echo(f"{index:>5}  {masked(token.secret)}")
+    typer.echo(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'} in {path}")
+    raise typer.Exit(0 if tokens else 1)
+
+
+def masked(secret: str) -> str:
+    """The ends of a secret; of one too short for that, nothing."""
+    return f"{secret[:4]}…{secret[-4:]}" if len(secret) >= 24 else "…"
+
+
+def _caller(context: typer.Context) -> Caller:
+    return context.obj if isinstance(context.obj, Caller) else Caller()
+
+
+def _account(text: str) -> tuple[str, Account]:
+    email, _, password = text.partition("=")
+    if not email or not password:
+        raise typer.BadParameter("an account is EMAIL=PASSWORD", param_hint="--account")
+    return email.lower(), Account(password=password)
+
+
+def _cannot_start(error: Exception) -> NoReturn:
+    typer.echo(str(error), err=True)
+    raise typer.Exit(2) from None
+
+
+def _demo_banner(url: str) -> str:
+    messages = '[{"role": "user", "content": "What is 17 * 23?"}]'
+    body = f'{{"model": "MBZUAI-IFM/K2-Think", "stream": true, "messages": {messages}}}'
+    return f"""K2Think API proxy {__version__}, demo: the answers are simulated; no model and no service is behind them.
+
+  base URL  {url}/v1
+  API key   {DEMO_KEY}
+
+Try it in another terminal:
+
+curl -N {url}/v1/chat/completions \\
+  -H "Authorization: Bearer {DEMO_KEY}" \\
+  -H "Content-Type: application/json" \\
+  -d '{body}'
+
+Ctrl-C stops it."""

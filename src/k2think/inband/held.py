@@ -1,0 +1,49 @@
+"""Tokens that wait until more of the text is known, with a bound that depends on places in the text only."""
+
+from __future__ import annotations
+
+from k2think.inband.quoting import CodeTracker
+from k2think.inband.scanner import Tag
+
+
+class Held:
+    """At most `room` characters. The tracker reads along, as if what is held were answer."""
+
+    __slots__ = ("_code", "_room", "doubtful", "tokens")
+
+    def __init__(self, code: CodeTracker, room: int) -> None:
+        self.tokens: list[str | Tag] = []
+        self.doubtful: int | None = None
+        """Which token is the first closing think tag that stood in code, if that code may still turn out to be none."""
+        self._code = code
+        self._room = room
+
+    def add(self, token: str | Tag) -> str | Tag | None:
+        """Hold a token, and give what there was no room for: a piece of text is cut there, a tag is not."""
+        text = token if isinstance(token, str) else token.text
+        room = self._room
+        if len(text) <= room:
+            self.tokens.append(token)
+            self._room -= len(text)
+            self._code.feed(text)
+            return None
+        if isinstance(token, Tag):
+            return token
+        self.tokens.append(text[:room])
+        return text[room:]
+
+    def add_doubtful(self, tag: Tag) -> str | Tag | None:
+        """Hold a closing think tag that stands in code."""
+        if self.doubtful is None:
+            self.doubtful = len(self.tokens)
+            self._code.watch()
+        return self.add(tag)
+
+    def proved(self) -> bool:
+        """Whether the doubtful tag has turned out to stand in no code."""
+        if self.doubtful is None or self._code.verdict == "open":
+            return False
+        if self._code.verdict == "stray":
+            return True
+        self.doubtful = None
+        return False

@@ -1,0 +1,82 @@
+"""The end of a reader: text becomes events here, and the blanks at both ends of a part wait here for what follows.
+
+Whether blanks belong to the text or to a tag beside them shows only in what comes next. Nothing else is held.
+"""
+
+from __future__ import annotations
+
+from k2think.dialogue.events import Event, ReasoningDelta, TextDelta
+from k2think.inband.scanner import BLANKS
+
+
+class Outlet:
+    """Collects events for `take`. What is put becomes the kind of delta that `begin` or `go_on` named last."""
+
+    __slots__ = ("_events", "_make", "_tail", "closing", "trimming")
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._make: type[TextDelta | ReasoningDelta] = TextDelta
+        self._tail: list[str] = []  # blanks, and closing tags that may be text
+        self.closing = False
+        """Whether such a closing tag waits."""
+        self.trimming = False
+        """Whether blanks at the beginning go: a tag stands there, and nothing has been put since."""
+
+    def begin(self, make: type[TextDelta | ReasoningDelta]) -> None:
+        """A part begins behind a tag: its leading blanks go."""
+        self.drop()
+        self._make = make
+        self.trimming = True
+
+    def go_on(self, make: type[TextDelta | ReasoningDelta]) -> None:
+        """A part goes on: its leading blanks count."""
+        self._make = make
+        self.trimming = False
+
+    def put(self, text: str) -> None:
+        """Give text, but keep back the blanks at its end."""
+        if self.trimming:
+            text = text.lstrip(BLANKS)
+            if not text:
+                return
+            self.trimming = False
+        body = text.rstrip(BLANKS)
+        if not body:
+            if text:
+                self._tail.append(text)
+            return
+        if self._tail:
+            self._tail.append(body)
+            self._events.append(self._make("".join(self._tail)))
+            self._tail.clear()
+            self.closing = False
+        else:
+            self._events.append(self._make(body))
+        if len(body) < len(text):
+            self._tail.append(text[len(body) :])
+
+    def put_closer(self, text: str) -> None:
+        """Give a closing tag that is text if anything but blanks follows it."""
+        self._tail.append(text)
+        self.closing = True
+
+    def keep(self) -> None:
+        """What is kept back belongs to the text."""
+        if self._tail:
+            self._events.append(self._make("".join(self._tail)))
+            self.drop()
+
+    def drop(self) -> None:
+        """What is kept back belongs to a tag."""
+        self._tail.clear()
+        self.closing = False
+
+    def idle(self) -> bool:
+        """Whether text without blanks at its end could go out as it comes."""
+        return not (self._tail or self.trimming)
+
+    def take(self) -> list[Event]:
+        """The events since the last time."""
+        events, self._events = self._events, []
+        return events

@@ -1,0 +1,67 @@
+"""Parts the thinking from the answer in the text of a model that writes both into one stream.
+
+Here a text becomes tokens, and everything that is no text passes. What the tags mean is in `parts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from k2think.dialogue.events import Event, ReasoningDelta, TextDelta
+from k2think.inband.parts import Observed, Opener, Parter
+from k2think.inband.scanner import BLANKS, TagScanner
+
+
+class ReasoningReader:
+    """A Machine: the upstream's events in; out come the same, with their text as TextDelta and ReasoningDelta.
+
+    Whatever is no text passes behind all that was held. Thinking that came by its own channel passes too, and what text
+    follows it at the head is answer.
+    """
+
+    def __init__(self, opener: Opener = "present") -> None:
+        self._scanner = TagScanner()
+        self._parter = Parter(opener)
+        self._plain: type[TextDelta | ReasoningDelta] | None = None
+
+    @property
+    def observed(self) -> Observed | None:
+        """What the text has shown about thinking's opening tag: "present" if the text began with one, "implied" if a
+        closing tag came and no opening one before it, None if neither is certain.
+        """
+        return self._parter.observed
+
+    def feed(self, event: Event) -> Sequence[Event]:
+        """Take one event."""
+        if type(event) is not TextDelta:
+            return self._pass(event)
+        text = event.text
+        # Nearly all deltas are a few letters that mean nothing to the rules: they need not be taken apart.
+        if self._plain is not None and "<" not in text and text[-1:] not in BLANKS and len(text) > 1:
+            if self._plain is ReasoningDelta:
+                self._scanner.before = text
+                return (ReasoningDelta(text),)
+            if "\n" not in text and "`" not in text and "~" not in text:
+                self._scanner.before = text
+                return (event,)
+        take = self._parter.take
+        for token in self._scanner.feed(text):
+            take(token)
+        self._plain = None if self._scanner.held else self._parter.plain()
+        return self._parter.given()
+
+    def close(self) -> Sequence[Event]:
+        """The stream has ended: what was held is decided."""
+        for token in self._scanner.close():
+            self._parter.take(token)
+        self._parter.end()
+        self._plain = None
+        return self._parter.given()
+
+    def _pass(self, event: Event) -> Sequence[Event]:
+        if type(event) is ReasoningDelta:
+            if not event.text:
+                return ()
+            if not self._parter.native() and not self._scanner.held:
+                return (event,)
+        return (*self.close(), event)

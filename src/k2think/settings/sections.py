@@ -1,0 +1,158 @@
+"""Every setting, with its default and what it means. A field is its environment variable in lower case.
+
+One section per component, so that nobody is handed more than it needs. The descriptions are the documentation:
+`.env.example` is made from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from k2think.settings import kinds
+
+
+class Section(BaseModel):
+    """What sections have in common: they do not change, and an error about one does not show its values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+class Server(Section):
+    """Where and how the gateway listens."""
+
+    host: kinds.Host = Field(default="0.0.0.0", description="Address to listen on; 127.0.0.1 keeps it to this machine.")  # noqa: S104 - the documented default
+    port: kinds.Port = Field(default=8001, description="Port to listen on; 0 takes any free one.")
+    cors_origins: kinds.Origins = Field(
+        default=("*",),
+        description="Web pages that may call the gateway from a browser: origins, comma-separated, or * for all.",
+    )
+    enable_access_log: kinds.Flag = Field(default=True, description="Write one log line for each request.")
+    max_body_mb: kinds.Count = Field(default=32, description="Largest request body that is accepted, in megabytes.")
+    sse_keepalive: kinds.Seconds = Field(
+        default=15,
+        description="Seconds of silence after which a stream sends a comment, so that nothing between cuts it.",
+    )
+
+    @property
+    def max_body_bytes(self) -> int:
+        """`max_body_mb` in bytes."""
+        return self.max_body_mb * 1024 * 1024
+
+
+class Access(Section):
+    """Who may use the gateway."""
+
+    valid_api_key: kinds.ApiKeys = Field(
+        min_length=1,
+        description="Required. The key that clients send as 'Authorization: Bearer …': any secret of your own. "
+        "Several, comma-separated.",
+    )
+    admin_api_key: kinds.ApiKey = Field(
+        default=None,
+        description="Key for /admin from other machines; unset, VALID_API_KEY opens it. This machine needs none.",
+    )
+
+
+class Upstream(Section):
+    """The service behind the gateway, and how patient to be with it."""
+
+    k2think_api_url: kinds.UpstreamUrl = Field(
+        default="https://www.k2think.ai/api/chat/completions",
+        description="Chat endpoint of the service; sign-in and files are at the same origin.",
+    )
+    upstream_protocol: kinds.Protocol = Field(
+        default="auto",
+        description="What that endpoint speaks: k2think (K2-Think's web service) or openai (any OpenAI-compatible "
+        "server). auto: openai where the URL ends in /v1/chat/completions (but not /api/v1/chat/completions).",
+    )
+    upstream_api_key: kinds.ApiKeys = Field(
+        default=(),
+        description="Keys for an OpenAI-compatible server, comma-separated. K2-Think's web service uses tokens.",
+    )
+    upstream_model: kinds.Name = Field(
+        default="", description="Model id to send to the service; empty: the one it lists, or the one asked for."
+    )
+    model_aliases: kinds.Aliases = Field(
+        default_factory=dict,
+        description="Other names for the models, for clients that insist on theirs: name=model, comma-separated.",
+    )
+    connect_timeout: kinds.Seconds = Field(default=10, description="Seconds to wait for a connection.")
+    first_event_timeout: kinds.Seconds = Field(default=300, description="Seconds to wait for an answer to begin.")
+    request_timeout: kinds.Seconds = Field(
+        default=60, description="Seconds of silence in the middle of an answer after which it counts as broken off."
+    )
+    total_timeout: kinds.Hours = Field(default=7200, description="Seconds that one answer may take as a whole.")
+    max_connections: kinds.Count = Field(default=1000, description="Connections to the service at once.")
+    max_keepalive_connections: kinds.CountOrNone = Field(
+        default=20, description="Idle connections kept open for reuse."
+    )
+    proxy_url: kinds.ProxyUrl = Field(
+        default=None, description="HTTP proxy for outgoing traffic, http://user:password@host:port."
+    )
+    proxy_chat: kinds.Flag = Field(default=True, description="Send chats through PROXY_URL too, not only sign-ins.")
+
+    @property
+    def protocol(self) -> Literal["k2think", "openai"]:
+        """`upstream_protocol`, with `auto` decided."""
+        if self.upstream_protocol != "auto":
+            return self.upstream_protocol
+        path = urlsplit(self.k2think_api_url).path.rstrip("/")
+        is_openai = path.endswith("/v1/chat/completions") and not path.endswith("/api/v1/chat/completions")
+        return "openai" if is_openai else "k2think"
+
+
+class Credentials(Section):
+    """The tokens that the service is asked with, and the accounts that make them."""
+
+    tokens_file: kinds.File = Field(
+        default=Path("tokens.txt"),
+        description="Tokens, one a line. Unset: tokens.txt, or data/tokens.txt where only that is there.",
+    )
+    accounts_file: kinds.File = Field(
+        default=Path("accounts.txt"),
+        description="Accounts, one JSON object a line. Unset: accounts.txt, or data/accounts.txt where only that is "
+        "there.",
+    )
+    max_token_failures: kinds.Count = Field(default=3, description="Failures after which a token is no longer used.")
+    enable_token_auto_update: kinds.Flag = Field(default=False, description="Make tokens from the accounts.")
+    token_update_interval: kinds.Minutes = Field(default=86400, description="Seconds between two such updates.")
+    get_tokens_script: kinds.File = Field(
+        default=Path("get_tokens.py"),
+        description="Script that makes the tokens: python SCRIPT ACCOUNTS_FILE TOKENS_FILE.tmp",
+    )
+    token_max_workers: kinds.Count = Field(default=4, description="Accounts that are signed in at once.")
+
+
+class Thinking(Section):
+    """How the model's thinking is found and shown."""
+
+    reasoning_format: kinds.ReasoningFormat = Field(
+        default="parsed",
+        description="How clients get the thinking unless they say otherwise: parsed (a field of its own), raw "
+        "(<think> tags in the content) or hidden.",
+    )
+    think_opener: kinds.Opener = Field(
+        default="auto",
+        description="Whether the model's text begins with <think>: present, implied (it begins inside the thinking) "
+        "or auto.",
+    )
+
+
+class Tools(Section):
+    """Function calling."""
+
+    enable_toolify: kinds.Flag = Field(default=True, description="Offer function calling.")
+    toolify_custom_prompt: kinds.Template = Field(
+        default="", description="Your own tool instructions, with {trigger_signal} and {tools_list} where those belong."
+    )
+
+
+class Logging(Section):
+    """What is written to the log. Secrets and prompts never are."""
+
+    log_level: kinds.LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+    debug_logging: kinds.Flag = Field(default=False, description="Log each step of a request.")
