@@ -92,17 +92,19 @@ class Client(asyncio.Protocol):
         self._ask()
 
     def _ask(self) -> None:
+        self._fresh = True
         self._asked = time.perf_counter()
         self._transport.write(self._request)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
+        if self._fresh and not data.startswith(b"HTTP/1.1 200 "):
+            raise SystemExit(f"The server refused: {data[:300]!r}")
+        self._fresh = False
         self._tail = self._tail[-16:] + data
         if self._end and not self._tail.endswith(self._end):
             return
         if not self._end and not self._whole(data):
             return
-        if b" 200 " not in self._tail[:20] and not self._end:
-            raise SystemExit(f"The server refused: {data[:300]!r}")
         self._latencies.append(time.perf_counter() - self._asked)
         self._tail = b""
         self._missing = -1

@@ -1,4 +1,8 @@
-"""The documented commands, as people run them: real processes, and what the README prints."""
+"""The documented commands, as people run them, and what the README prints.
+
+What listens, and what must work without the package installed, runs in a process of its own; the rest runs in this one,
+because to start a process takes a second or more.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -21,9 +25,10 @@ from queue import Empty, Queue
 import pytest
 
 from k2think.checkup import findings
-from k2think.cli import masked, simulate
+from k2think.cli import main, masked, simulate
 from k2think.listening import AddressUnusable, listen
 from k2think.settings import Settings
+from k2think.settings.example import variables
 from k2think.simulator.options import SimulatorOptions
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +57,29 @@ def python(
         timeout=PATIENCE,
         check=False,
     )
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command line in an empty folder, variables by keyword: exit code, output, error output."""
+    for variable in variables():
+        monkeypatch.delenv(variable.name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, **environ: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patch:
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as left:
+                main(arguments)
+        out, err = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return left.value.code, out, err
+
+    return run
 
 
 class Running:
@@ -126,20 +154,21 @@ def test_without_a_key_it_does_not_start_and_says_so_in_one_line(tmp_path: Path)
     assert re.fullmatch(r"VALID_API_KEY is not set\. .+\n", done.stderr)
 
 
-def test_every_fault_has_a_line_of_its_own(tmp_path: Path) -> None:
+def test_every_fault_has_a_line_of_its_own(command: Command, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PORT=http\nPROXY_URL=hunter2\n")
-    done = python(*MODULE, "serve", directory=tmp_path)
-    assert done.returncode == 2
-    assert sorted(line.split()[0] for line in done.stderr.splitlines()) == ["PORT", "PROXY_URL", "VALID_API_KEY"]
-    assert "hunter2" not in done.stderr
+    code, out, err = command("serve")
+    assert (code, out) == (2, "")
+    assert sorted(line.split()[0] for line in err.splitlines()) == ["PORT", "PROXY_URL", "VALID_API_KEY"]
+    assert "hunter2" not in err
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["serve", "demo", "simulate"])
+def test_a_taken_port_is_one_line(command: Command, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = python(*MODULE, "demo", "--port", str(port), directory=tmp_path)
-        assert done.returncode == 2
-        assert re.fullmatch(rf"Port {port} is taken .+--port {port + 1}\.\n", done.stderr)
+        code, out, err = command(name, "--port", str(port), **KEY, HOST="127.0.0.1")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(rf"Port {port} is taken .+--port {port + 1}\.\n", err)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "no-such-host.invalid"])
@@ -148,11 +177,11 @@ def test_an_address_of_another_machine_is_refused_in_one_line(host: str) -> None
         listen(host, 0)
 
 
-def test_a_token_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+def test_a_token_file_that_cannot_be_read_is_one_line(command: Command, tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").mkdir()
-    done = python(*MODULE, "serve", "--port", "0", environ=KEY, directory=tmp_path)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert str(tmp_path / "tokens.txt") in done.stderr
+    code, out, err = command("serve", "--port", "0", **KEY)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert str(tmp_path / "tokens.txt") in err
 
 
 def test_it_serves_and_leaves_quietly(tmp_path: Path) -> None:
@@ -188,11 +217,18 @@ def test_the_script_works_from_any_folder_without_the_package_installed(tmp_path
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A demo on a free port, in a folder whose .env would stop it if it were read."""
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose .env would stop the demo if it were read."""
     folder = tmp_path_factory.mktemp("demo")
     (folder / ".env").write_text("PORT=http\nVALID_API_KEY=other\n")
-    with started(*MODULE, "demo", "--port", "0", environ={"VALID_API_KEY": "other"}, directory=folder) as running:
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo(demo_folder: Path) -> Iterator[Running]:
+    """A demo on a free port."""
+    environ = {"VALID_API_KEY": "other", "TMPDIR": str(demo_folder)}
+    with started(*MODULE, "demo", "--port", "0", environ=environ, directory=demo_folder) as running:
         running.wait_for(r"(Ctrl-C)")
         yield running
 
@@ -264,13 +300,12 @@ def test_the_programs_of_the_readme_work(demo_url: str, tmp_path: Path) -> None:
         assert "391" in done.stdout
 
 
-def test_the_demo_leaves_nothing_behind(tmp_path: Path) -> None:
-    with started(*MODULE, "demo", "--port", "0", environ={"TMPDIR": str(tmp_path)}, directory=tmp_path) as running:
-        running.wait_for(r"(Ctrl-C)")
-        assert list(tmp_path.iterdir())
-        assert running.stop(signal.SIGTERM) == 0
-    assert list(tmp_path.iterdir()) == []
-    assert "Traceback" not in "".join(running.printed)
+def test_the_demo_leaves_nothing_behind(demo: Running, demo_folder: Path) -> None:
+    # The last of the tests that need the demo.
+    assert list(demo_folder.glob("k2think-demo-*"))
+    assert demo.stop(signal.SIGTERM) == 0
+    assert list(demo_folder.glob("k2think-demo-*")) == []
+    assert "Traceback" not in "".join(demo.printed)
 
 
 # simulate
@@ -292,22 +327,25 @@ def test_every_option_of_the_simulator_is_a_flag() -> None:
 # check
 
 
-def test_check_says_all_is_well(tmp_path: Path) -> None:
+def test_check_says_all_is_well(command: Command, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("VALID_API_KEY=hunter2,hunter3\nPORT=9000\nPROXY_URL=http://me:hunter4@host\n")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "tokens.txt").write_text("# mine\none\ntwo\none\n")
-    done = python(CHECK, directory=tmp_path, package=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"2 in {tmp_path / 'data' / 'tokens.txt'}" in done.stdout
-    assert str(tmp_path / ".env") in done.stdout
-    assert "PORT: 9000" in done.stdout
-    assert "hunter" not in done.stdout
+    code, out, err = command("check")
+    assert (code, err) == (0, "")
+    assert f"2 in {tmp_path / 'data' / 'tokens.txt'}" in out
+    assert str(tmp_path / ".env") in out
+    assert "PORT: 9000" in out
+    assert "hunter" not in out
 
 
-def test_check_says_what_is_wrong(tmp_path: Path) -> None:
-    done = python(*MODULE, "check", environ=KEY | {"PORT": "x"}, directory=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith("wrong PORT is 'x'.")
+def test_check_says_what_is_wrong(command: Command) -> None:
+    code, out, err = command("check", **KEY, PORT="x")
+    assert (code, err) == (1, "")
+    assert out.startswith("wrong PORT is 'x'.")
+    code, out, err = command("check", **KEY)
+    assert (code, err) == (1, "")
+    assert out.endswith("Something is wrong: see above.\n")
 
 
 def wrong(environ: dict[str, str], directory: Path) -> list[str]:
@@ -335,19 +373,19 @@ def test_check_prints_the_example_configuration(tmp_path: Path) -> None:
 # tokens
 
 
-def test_tokens_are_listed_masked(tmp_path: Path) -> None:
+def test_tokens_are_listed_masked(command: Command, tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_text("eyJ0abcdefghijklmnopqrstuvwxyz\nshort-secret\n")
-    done = python(*MODULE, "tokens", "list", environ=KEY, directory=tmp_path)
-    assert done.returncode == 0
-    assert [line.split() for line in done.stdout.splitlines()[:2]] == [["0", "eyJ0…wxyz"], ["1", "…"]]
-    assert done.stdout.splitlines()[2].startswith("2 tokens in ")
-    assert "short" not in done.stdout
+    code, out, _ = command("tokens", "list", **KEY)
+    assert code == 0
+    assert [line.split() for line in out.splitlines()[:2]] == [["0", "eyJ0…wxyz"], ["1", "…"]]
+    assert out.splitlines()[2].startswith("2 tokens in ")
+    assert "short" not in out
 
 
-def test_no_token_is_a_failure(tmp_path: Path) -> None:
-    done = python(*MODULE, "tokens", "list", environ=KEY, directory=tmp_path)
-    assert done.returncode == 1
-    assert done.stdout.startswith("0 tokens in ")
+def test_no_token_is_a_failure(command: Command) -> None:
+    code, out, _ = command("tokens", "list", **KEY)
+    assert code == 1
+    assert out.startswith("0 tokens in ")
 
 
 @pytest.mark.parametrize("length", range(60))

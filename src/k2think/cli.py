@@ -72,11 +72,11 @@ def serve(
     overrides = {"HOST": host or "", "PORT": "" if port is None else str(port)}
     try:
         settings = Settings.load(beside=_caller(context).beside, overrides=overrides)
-        configure_logging(settings.logging.log_level, debug=settings.logging.debug_logging)
         gateway = create_app(settings)
         listener = listen(settings.server.host, settings.server.port)
     except (SettingsError, TokenFileUnreadable, AddressUnusable) as error:
         _cannot_start(error)
+    configure_logging(settings.logging.log_level, debug=settings.logging.debug_logging)
     for warning in settings.warnings:
         typer.echo(f"Note: {warning}", err=True)
 

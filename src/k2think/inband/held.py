@@ -21,16 +21,16 @@ class Held:
     def add(self, token: str | Tag) -> str | Tag | None:
         """Hold a token, and give what there was no room for: a piece of text is cut there, a tag is not."""
         text = token if isinstance(token, str) else token.text
-        room = self._room
-        if len(text) <= room:
-            self.tokens.append(token)
-            self._room -= len(text)
-            self._code.feed(text)
-            return None
-        if isinstance(token, Tag):
-            return token
-        self.tokens.append(text[:room])
-        return text[room:]
+        rest: str | Tag | None = None
+        if len(text) > self._room:
+            if isinstance(token, Tag):
+                return token
+            token, rest = text[: self._room], text[self._room :]
+            text = token
+        self._room -= len(text)
+        self.tokens.append(token)
+        self._code.feed(text)
+        return rest
 
     def add_doubtful(self, tag: Tag) -> str | Tag | None:
         """Hold a closing think tag that stands in code."""
@@ -41,9 +41,6 @@ class Held:
 
     def proved(self) -> bool:
         """Whether the doubtful tag has turned out to stand in no code."""
-        if self.doubtful is None or self._code.verdict == "open":
-            return False
-        if self._code.verdict == "stray":
-            return True
-        self.doubtful = None
-        return False
+        if self.doubtful is not None and self._code.verdict == "closed":
+            self.doubtful = None
+        return self.doubtful is not None and self._code.verdict == "stray"

@@ -144,7 +144,9 @@ class Parter:
             self._out.begin(ReasoningDelta)
             self._think_text(text)
         else:
-            self._suspend("undecided", text)
+            words = text.lstrip(BLANKS)
+            self._out.put(text.removesuffix(words))  # wait there wherever the text was cut
+            self._suspend("undecided", words)
 
     def _think_text(self, text: str) -> None:
         self._out.put(text)
@@ -272,11 +274,10 @@ class Parter:
 
     def _go_on(self, rest: str | Tag | None) -> None:
         assert self._held is not None
+        if self._held.proved() or rest is not None:
+            self._decide(self._held)
         if rest is not None:
-            self._decide(self._held)
             self.take(rest)
-        elif self._held.proved():
-            self._decide(self._held)
 
     def _decide(self, held: Held) -> None:
         """Nothing more will be known: what is held is answer, unless a closing tag in it stood in no code after all."""
