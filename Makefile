@@ -21,7 +21,7 @@ demo: setup
 	@PYTHONPATH=src $(BIN)/python -m k2think demo --port $(or $(PORT),8001)
 
 test: .venv/dev.stamp
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 check: .venv/dev.stamp
 	@$(BIN)/ruff check .

@@ -32,9 +32,7 @@ def create_app(settings: Settings) -> ASGIApp:
     """Build the application. Raises `TokenFileUnreadable`."""
     gateway = Gateway(settings)
     generation: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway.engine, settings)}
-    web = _web(gateway)
-    if settings.server.enable_access_log:
-        web = _Logged(web)
+    web = _Logged(_web(gateway))
     keys = Keys([key.get_secret_value() for key in settings.access.valid_api_key])
     inner = Failures(Gate(_Fork(generation, web), keys))
     cors = CORSMiddleware(

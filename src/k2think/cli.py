@@ -76,7 +76,11 @@ def serve(
         listener = listen(settings.server.host, settings.server.port)
     except (SettingsError, TokenFileUnreadable, AddressUnusable) as error:
         _cannot_start(error)
-    configure_logging(settings.logging.log_level, debug=settings.logging.debug_logging)
+    configure_logging(
+        settings.logging.log_level,
+        debug=settings.logging.debug_logging,
+        requests=settings.server.enable_access_log,
+    )
     for warning in settings.warnings:
         typer.echo(f"Note: {warning}", err=True)
 

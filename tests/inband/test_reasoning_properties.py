@@ -53,7 +53,7 @@ def words_of(events: Sequence[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta | ReasoningDelta))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(text=strange_texts, opener=OPENER, places=st.lists(st.integers(0, 250), max_size=6))
 @example(text="`</think>`\n<think>a <think>", opener="undecided", places=[])
 def test_the_outcome_of_any_text_does_not_depend_on_its_cuts(text: str, opener: Opener, places: list[int]) -> None:
@@ -62,7 +62,7 @@ def test_the_outcome_of_any_text_does_not_depend_on_its_cuts(text: str, opener: 
     assert run(ReasoningReader(opener), pieces_of(text, places)) == whole
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(text=strange_texts, opener=OPENER, places=st.lists(st.integers(0, 250), max_size=6), bound=st.integers(0, 40))
 def test_the_bounds_of_what_is_held_do_not_depend_on_cuts_either(
     text: str, opener: Opener, places: list[int], bound: int
@@ -75,7 +75,7 @@ def test_the_bounds_of_what_is_held_do_not_depend_on_cuts_either(
         assert run(ReasoningReader(opener), pieces_of(text, places)) == whole
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(text=texts, opener=OPENER, bound=st.sampled_from([25, 60, 1000]))
 def test_nothing_is_lost_and_nothing_invented(text: str, opener: Opener, bound: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from k2think.dialogue.events import Event, ReasoningDelta, TextDelta
+from k2think.dialogue.events import Event, ReasoningDelta, TextDelta, Usage
 from k2think.inband.parts import Observed, Opener, Parter
 from k2think.inband.scanner import BLANKS, TagScanner
 
@@ -33,6 +33,8 @@ class ReasoningReader:
 
     def feed(self, event: Event) -> Sequence[Event]:
         """Take one event."""
+        if type(event) is Usage:
+            return (event,)  # may come with any chunk, and says nothing about the text
         if type(event) is not TextDelta:
             return self._pass(event)
         text = event.text

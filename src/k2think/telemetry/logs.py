@@ -13,14 +13,18 @@ FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 access = logging.getLogger("k2think.access")
 
 
-def configure_logging(level: str, *, debug: bool) -> None:
-    """Send the project's log to standard error; `debug` wins over `level`. Called once, by the command line."""
+def configure_logging(level: str, *, debug: bool, requests: bool = True) -> None:
+    """Send the project's log to standard error, once, by the command line.
+
+    `debug` wins over `level`; without `requests` there is no line for each request.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(FORMAT, datefmt="%H:%M:%S"))
     logger = logging.getLogger("k2think")
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if debug else level)
+    access.disabled = not requests
 
 
 def log_request(method: str, path: str, status: int, started_at: float, request_id: str) -> None:
@@ -31,7 +35,7 @@ def log_request(method: str, path: str, status: int, started_at: float, request_
 def log_generation(trace: Trace, status: int, ending: str) -> None:
     """Write the line of a generation: how it ended, how long it took, what it cost."""
     if not access.isEnabledFor(logging.INFO):
-        return
+        return  # the line itself costs more than all the rest of this
     first = (trace.first_event_at - trace.started_at) * 1000 if trace.first_event_at else 0.0
     access.info(
         "chat %s %d %s%s first %.0f ms, all %.0f ms, tokens %d+%d, attempts %d%s %s",
