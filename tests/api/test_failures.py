@@ -238,9 +238,7 @@ def test_upstream_is_hung_up_on_when_the_client_goes(make_stage: MakeStage, wher
         until(lambda: own.simulator.state.open.get("one@example.com", 0) == 1, "the call reaches upstream")
         if stream and where == "stall":
             assert connection.recv(1000).startswith(b"HTTP/1.1 200")
-    left = time.monotonic()
     until(lambda: own.simulator.state.totals.cancelled == 1, "upstream notices")
-    assert time.monotonic() - left < 1
     assert own.http.get("/health").json()["tokens"]["active"] == 3
 
 

@@ -17,6 +17,7 @@ from k2think.dialogue.events import (
     ToolCallStart,
     Usage,
 )
+from k2think.inband.outlet import MAX_BLANKS
 from k2think.inband.parts import MAX_SUSPENDED, Observed, Opener
 from k2think.inband.reasoning import ReasoningReader
 
@@ -129,6 +130,7 @@ DETAILS = (
         ("<think>R</think><answer>a <think>b</think> c</answer>", "R", "a <think>b</think> c"),
         ('<think>R</think>The "</think>" tag', "R", 'The "</think>" tag'),
         ("<think>R</think>a stray ` here\nb</answer>", "R", "a stray ` here\nb"),
+        ("<think>R</think><answer>```\nx\n```</answer> more", "R", "```\nx\n``` more"),
         # closing tags where the model forgot to close its code
         ("<think>R</think><answer>```\ncode\n</answer>\n", "R", "```\ncode"),
         ("<think>R</think><answer>a ` b </answer>", "R", "a ` b"),
@@ -326,6 +328,16 @@ def test_beyond_the_bound_the_answer_flows_again() -> None:
     assert reader.feed(T("d" * (MAX_SUSPENDED - 20))) == []
     assert merged(reader.feed(T("e" * 20))) == [T("c" + "d" * (MAX_SUSPENDED - 20) + "e" * 20)]
     assert reader.feed(T("fg")) == (T("fg"),)
+
+
+def test_blanks_without_end_are_text() -> None:
+    reader = ReasoningReader("present")
+    reader.feed(T("a"))
+    assert reader.feed(T("\n" * MAX_BLANKS)) == []
+    assert merged(reader.feed(T("\n"))) == [T("\n" * (MAX_BLANKS + 1))]
+    assert merged(reader.feed(T(" "))) == [T(" ")]
+    assert merged(reader.feed(T("b "))) == [T("b")]
+    assert merged(reader.close()) == [T(" ")]
 
 
 def test_the_cases_of_other_projects_parsers() -> None:

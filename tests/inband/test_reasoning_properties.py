@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from splitting import every_split, merged, run
 
 from k2think.dialogue.events import Event, ReasoningDelta, TextDelta
-from k2think.inband import parts
+from k2think.inband import outlet, parts
 from k2think.inband.parts import Opener, Parter
 from k2think.inband.reasoning import ReasoningReader
 from k2think.inband.scanner import MAX_ATTRIBUTES, Tag
@@ -70,6 +70,7 @@ def test_the_bounds_of_what_is_held_do_not_depend_on_cuts_either(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "MAX_SUSPENDED", bound)
         patch.setattr(parts, "MAX_UNDECIDED", 2 * bound)
+        patch.setattr(outlet, "MAX_BLANKS", bound // 8)
         whole = run(ReasoningReader(opener), [TextDelta(text)])
         assert run(ReasoningReader(opener), map(TextDelta, text)) == whole
         assert run(ReasoningReader(opener), pieces_of(text, places)) == whole

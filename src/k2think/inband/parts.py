@@ -133,19 +133,19 @@ class Parter:
     # What text does in each state.
 
     def _head_text(self, text: str) -> None:
-        if not text.strip(BLANKS):
-            self._out.put(text)
-        elif self._opener == "present":
+        words = text.lstrip(BLANKS)
+        self._out.put(text.removesuffix(words))
+        if not words:
+            return
+        if self._opener == "present":
             self._state = "answer"
-            self._answer_text(text)
+            self._answer_text(words)
         elif self._opener == "implied":
             self._state = "think"
             self._depth = 1
             self._out.begin(ReasoningDelta)
-            self._think_text(text)
+            self._think_text(words)
         else:
-            words = text.lstrip(BLANKS)
-            self._out.put(text.removesuffix(words))  # wait there wherever the text was cut
             self._suspend("undecided", words)
 
     def _think_text(self, text: str) -> None:
