@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import hypothesis
 import pytest
 from openai import OpenAI
 from serving import serving
@@ -16,6 +17,10 @@ from serving import serving
 from k2think.app import create_app
 from k2think.settings import Settings
 from k2think.simulator.app import Simulator, SimulatorOptions, create_simulator, mint_token
+
+# A busy machine is no fault.
+hypothesis.settings.register_profile("here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("here")
 
 KEY = "sk-test-key"
 MODEL = "MBZUAI-IFM/K2-Think"
@@ -90,7 +95,7 @@ def staging(directory: Path) -> Iterator[MakeStage]:
             }
             url = stack.enter_context(serving(create_app(Settings.load(environ, directory=directory))))
             http = stack.enter_context(
-                httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30, trust_env=False)
+                httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120, trust_env=False)
             )
             return Stage(url, http, simulator, simulator_url, tokens_file)
 

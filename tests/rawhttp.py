@@ -51,7 +51,7 @@ def connected(
     if payload or method == "POST":
         sent["Content-Length"] = str(len(payload))
     head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-    connection = socket.create_connection((where.hostname or "", where.port or 0), timeout=20)
+    connection = socket.create_connection((where.hostname or "", where.port or 0), timeout=60)
     connection.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + payload)
     return connection
 

@@ -13,8 +13,8 @@ import uvicorn
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-START_SECONDS = 20.0
-STOP_SECONDS = 20.0
+START_SECONDS = 120.0
+STOP_SECONDS = 120.0
 
 
 @contextmanager

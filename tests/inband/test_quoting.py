@@ -60,6 +60,7 @@ def read(pieces: list[str], *, watch_after: int = -1) -> CodeTracker:
 def test_code_is_recognised_wherever_the_text_is_cut(text: str, quoted: bool) -> None:
     for pieces in every_split(text):
         assert read(pieces).quoted() is quoted
+        assert read(["", *(piece for given in pieces for piece in (given, ""))]).quoted() is quoted
 
 
 @pytest.mark.parametrize(

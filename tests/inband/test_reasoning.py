@@ -214,13 +214,17 @@ def test_thinking_may_begin_before_the_text(text: str, reasoning: str, content: 
         ("```\nr\n</think>\nA\n<answer>B", "```\nr", "A\nB"),
         ("```\nr\n</think>\nA <think>b</think> c", "```\nr", "A c"),
         ("```\nr\n</think>\n```\nA", "", "```\nr\n</think>\n```\nA"),
+        ("```\nr\n</think>\n```", "", "```\nr\n</think>\n```"),
+        ("a `r </think> A`", "", "a `r </think> A`"),
+        ("a `r </think> A`\n<think>", "", "a `r </think> A`\n"),
+        ("a `r </think> A`<think>b</think>c", "b", "a `r </think> A`c"),
     ],
 )
 def test_without_a_hurry_code_that_never_ended_hides_no_closing_tag(text: str, reasoning: str, content: str) -> None:
     outcome, observed = read(text, "undecided")
     assert "".join(event.text for event in outcome if type(event) is T) == content
     assert "".join(event.text for event in outcome if type(event) is R).startswith(reasoning)
-    assert observed == ("implied" if reasoning else None)
+    assert observed == ("implied" if reasoning and "<think>b</think>c" not in text else None)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +316,11 @@ def test_what_is_held_comes_before_everything_that_is_no_text(opener: Opener, te
         assert outcome == [*held, *calls]
 
 
+def test_usage_within_the_text_parts_no_tag() -> None:
+    events: list[Event] = [T("<thi"), Usage(1, 2), T("nk>R</think>A")]
+    assert run(ReasoningReader("present"), events) == [Usage(1, 2), R("R"), T("A")]
+
+
 @pytest.mark.parametrize("length", [MAX_SUSPENDED - 12, MAX_SUSPENDED])
 def test_a_thought_within_a_line_is_recognised_up_to_the_bound(length: int) -> None:
     text = f"a <think>{'b' * length}</think>c"
@@ -336,7 +345,8 @@ def test_blanks_without_end_are_text() -> None:
     assert reader.feed(T("\n" * MAX_BLANKS)) == []
     assert merged(reader.feed(T("\n"))) == [T("\n" * (MAX_BLANKS + 1))]
     assert merged(reader.feed(T(" "))) == [T(" ")]
-    assert merged(reader.feed(T("b "))) == [T("b")]
+    assert merged(reader.feed(T("bc"))) == [T("bc")]
+    assert reader.feed(T(" ")) == []
     assert merged(reader.close()) == [T(" ")]
 
 

@@ -148,6 +148,7 @@ def test_never_more_is_held_than_blanks_and_what_may_be_a_tag(opener: Opener, te
         "<answer>",
         "a <think> <answer> ",
         '<details type="reasoning">\n> a\n',
+        "\n<think>a<think>`b </think> c`\n",
     ],
 )
 @pytest.mark.parametrize("head", ["", "a ", "a <think>", "<think>", "<think>a<think>b</think>c ", "`</think>"])
@@ -161,15 +162,15 @@ def test_no_token_is_read_more_than_three_times(monkeypatch: pytest.MonkeyPatch,
         take(self, token)
 
     monkeypatch.setattr(Parter, "take", counting)
-    monkeypatch.setattr(parts, "MAX_SUSPENDED", 500)
-    text = head + unit * 300
+    monkeypatch.setattr(parts, "MAX_SUSPENDED", 200)
+    text = head + unit * 100
     for opener in OPENERS:
         for pieces in ([text], list(text)):
             taken = 0
             run(ReasoningReader(opener), map(TextDelta, pieces))
             assert taken <= 3 * len(text)
             if pieces == [text]:
-                assert taken <= 3 * 2 * (head + unit).count("<") * 301
+                assert taken <= 3 * 2 * (head + unit).count("<") * 101
 
 
 def test_ordinary_text_is_passed_on_as_it_came() -> None:

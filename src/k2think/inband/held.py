@@ -39,6 +39,11 @@ class Held:
             self._code.watch()
         return self.add(tag)
 
+    def end(self) -> None:
+        """Nothing more will be held: code that has just been closed was code."""
+        if not self._code.quoted() and self._code.verdict != "stray":
+            self.doubtful = None
+
     def proved(self) -> bool:
         """Whether the doubtful tag has turned out to stand in no code."""
         if self.doubtful is not None and self._code.verdict == "closed":

@@ -282,6 +282,7 @@ class Parter:
     def _decide(self, held: Held) -> None:
         """Nothing more will be known: what is held is answer, unless a closing tag in it stood in no code after all."""
         self._held = None
+        held.end()
         tokens = held.tokens
         if held.doubtful is not None:
             self._out.begin(ReasoningDelta)
@@ -319,7 +320,6 @@ class Parter:
 
     def _was_answer(self, tag: Tag) -> None:
         assert self._held is not None
-        self._held.doubtful = None
         self._decide(self._held)
         self._take_tag(tag)
 

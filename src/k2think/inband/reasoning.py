@@ -15,8 +15,8 @@ from k2think.inband.scanner import BLANKS, TagScanner
 class ReasoningReader:
     """A Machine: the upstream's events in; out come the same, with their text as TextDelta and ReasoningDelta.
 
-    Whatever is no text passes behind all that was held. Thinking that came by its own channel passes too, and what text
-    follows it at the head is answer.
+    Whatever is no text passes behind all that was held; Usage passes at once. Thinking that came by its own channel
+    passes too, and what text follows it at the head is answer.
     """
 
     def __init__(self, opener: Opener = "present") -> None:
@@ -33,8 +33,6 @@ class ReasoningReader:
 
     def feed(self, event: Event) -> Sequence[Event]:
         """Take one event."""
-        if type(event) is Usage:
-            return (event,)  # may come with any chunk, and says nothing about the text
         if type(event) is not TextDelta:
             return self._pass(event)
         text = event.text
@@ -61,6 +59,8 @@ class ReasoningReader:
         return self._parter.given()
 
     def _pass(self, event: Event) -> Sequence[Event]:
+        if type(event) is Usage:
+            return (event,)  # may come with any chunk, and says nothing about the text
         if type(event) is ReasoningDelta:
             if not event.text:
                 return ()
