@@ -290,6 +290,11 @@ def test_blanks_before_thinking_by_its_own_channel_may_still_stand_before_a_tag(
     assert run(ReasoningReader("undecided"), events) == [R("a"), T("A")]
 
 
+def test_a_torn_tag_before_thinking_by_its_own_channel_is_text() -> None:
+    events: list[Event] = [T("\n<thi"), R("a"), T("nk>b")]
+    assert run(ReasoningReader("present"), events) == [T("\n<thi"), R("a"), T("nk>b")]
+
+
 def test_a_tag_at_the_head_counts_also_behind_thinking_by_its_own_channel() -> None:
     reader = ReasoningReader("implied")
     assert run(reader, [R("a"), T("<think>b</think>A")]) == [R("ab"), T("A")]
@@ -314,6 +319,17 @@ def test_what_is_held_comes_before_everything_that_is_no_text(opener: Opener, te
     calls: list[Event] = [ToolCallStart(0, "call_1", "f"), ToolCallDelta(0, "{}"), Finish("tool_calls"), Usage(1, 2)]
     for outcome in outcomes(lambda: ReasoningReader(opener), text, calls):
         assert outcome == [*held, *calls]
+
+
+@pytest.mark.parametrize("head", ["<think>R", "<answer>A", "A"])
+def test_a_quotation_mark_counts_also_in_a_delta_that_means_nothing_else(head: str) -> None:
+    pieces = ["the", ' "', "</think>", '" tag']
+    outcome = run(ReasoningReader("present"), map(T, [head, *pieces]))
+    assert [event.text for event in outcome if isinstance(event, R | T)] == [head.split(">")[-1] + "".join(pieces)]
+
+
+def test_an_answer_that_turns_out_to_have_been_thinking_does_not_stick_to_the_answer() -> None:
+    assert read("R\n</think>\nA", "present") == ([T("R\nA")], "implied")
 
 
 def test_usage_within_the_text_parts_no_tag() -> None:
@@ -342,8 +358,8 @@ def test_beyond_the_bound_the_answer_flows_again() -> None:
 def test_blanks_without_end_are_text() -> None:
     reader = ReasoningReader("present")
     reader.feed(T("a"))
-    assert reader.feed(T("\n" * MAX_BLANKS)) == []
-    assert merged(reader.feed(T("\n"))) == [T("\n" * (MAX_BLANKS + 1))]
+    assert reader.feed(T(" " * MAX_BLANKS)) == []
+    assert merged(reader.feed(T(" "))) == [T(" " * (MAX_BLANKS + 1))]
     assert merged(reader.feed(T(" "))) == [T(" ")]
     assert merged(reader.feed(T("bc"))) == [T("bc")]
     assert reader.feed(T(" ")) == []

@@ -295,7 +295,7 @@ class Parter:
             self._end_thinking(Tag("think_close", ""))
             del tokens[0]
         else:
-            self._code.reset(line_start=self._state == "undecided")
+            self._code.reset()
             self._state = "answer"
         self._replaying = True
         for token in tokens:

@@ -36,10 +36,10 @@ class CodeTracker:
         self.verdict: Literal["open", "closed", "stray"] | None = None
         self.reset()
 
-    def reset(self, *, line_start: bool = True) -> None:
-        """Begin anew, at the start of a line or somewhere within one."""
+    def reset(self) -> None:
+        """Begin anew, at the start of a line."""
         self.verdict = None
-        self._start = line_start  # nothing but blanks in this line so far
+        self._start = True  # nothing but blanks in this line so far
         self._fence = ""  # the character of the fence that is open
         self._length = 0  # and how many of them opened it
         self._closing = False  # this line has closed the fence, if nothing but blanks follows
