@@ -15,6 +15,7 @@
     ├── NoCredential                 503  no token that could be used now (429 when all of them are rate-limited)
     └── UpstreamError                502  something behind us
         ├── CredentialRejected       502  the service refused this token; blames it; the next one at once
+        ├── SignInRefused            502  the service refused an account's e-mail and password; final
         ├── QuotaExceeded            429  the service limits this token; the next one
         ├── EdgeBlocked              503  a firewall in front of the service; nobody's token is to blame
         ├── UpstreamUnavailable      502  5xx, no connection, an answer that is none
@@ -189,6 +190,12 @@ class CredentialRejected(UpstreamError):
     code = "upstream_rejected_token"
     retryable = True
     blames_credential = True
+
+
+class SignInRefused(UpstreamError):
+    """The service does not let this account in; trying again changes nothing."""
+
+    code = "sign_in_refused"
 
 
 class QuotaExceeded(UpstreamError):
