@@ -35,6 +35,7 @@ class Stage:
     simulator: Simulator
     simulator_url: str
     tokens_file: Path
+    accounts_file: Path
 
     def ask(self, text: str, **fields: Any) -> httpx.Response:
         """Ask one question."""
@@ -54,6 +55,19 @@ class Stage:
         body = {"model": MODEL, "messages": [{"role": "user", "content": text}], "stream": True, **fields}
         with self.http.stream("POST", "/v1/chat/completions", json=body) as response:
             yield response
+
+    def admin(self, path: str, method: str = "GET", **fields: Any) -> dict[str, Any]:
+        """Call the admin API from this machine, without a key; expect success: its data."""
+        response = httpx.request(method, f"{self.url}/admin{path}", trust_env=False, **fields)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        assert answer["status"] == "success"
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def updater(self) -> dict[str, Any]:
+        """How the automatic update is doing."""
+        return self.admin("/tokens/updater/status")
 
     def seen(self) -> list[dict[str, Any]]:
         """The chats that reached the simulator, oldest first."""
@@ -78,6 +92,7 @@ def staging(directory: Path) -> Iterator[MakeStage]:
         def make(
             *,
             tokens: tuple[str, ...] = ("one@example.com", "two@example.com", "three@example.com"),
+            accounts: tuple[str, ...] = (),
             options: SimulatorOptions | None = None,
             path: str = "/api/chat/completions",
             **settings: str,
@@ -87,19 +102,27 @@ def staging(directory: Path) -> Iterator[MakeStage]:
             simulator_url = stack.enter_context(serving(simulator))
             tokens_file = directory / "tokens.txt"
             tokens_file.write_text("\n".join(_token(token, options) for token in tokens))
+            accounts_file = directory / "accounts.txt"
+            accounts_file.write_text("".join(map(account_line, accounts)))
             environ = {
                 "VALID_API_KEY": KEY,
                 "K2THINK_API_URL": f"{simulator_url}{path}",
                 "TOKENS_FILE": str(tokens_file),
+                "ACCOUNTS_FILE": str(accounts_file),
                 **settings,
             }
             url = stack.enter_context(serving(create_app(Settings.load(environ, directory=directory))))
             http = stack.enter_context(
                 httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120, trust_env=False)
             )
-            return Stage(url, http, simulator, simulator_url, tokens_file)
+            return Stage(url, http, simulator, simulator_url, tokens_file, accounts_file)
 
         yield make
+
+
+def account_line(email: str) -> str:
+    """A line of the accounts file, for an account whose password is `password`."""
+    return f'{{"email": "{email}", "k2_password": "password"}}\n'
 
 
 def _token(token: str, options: SimulatorOptions) -> str:
@@ -110,7 +133,9 @@ def _token(token: str, options: SimulatorOptions) -> str:
 
 @pytest.fixture
 def make_stage(tmp_path: Path) -> Iterator[MakeStage]:
-    """Make a stage: `tokens` (texts, or e-mails of simulated accounts), the simulator's `options`, settings by name."""
+    """Make a stage: `tokens` (texts, or e-mails of simulated accounts), e-mails for the accounts file, the simulator's
+    `options`, settings by name.
+    """
     with staging(tmp_path) as make:
         yield make
 

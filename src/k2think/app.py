@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2think import __version__
 from k2think.api.access import Gate, Keys
+from k2think.api.admin import admin_router
+from k2think.api.admin.answers import answer_refusals
 from k2think.api.description import describe_generation
 from k2think.api.failures import Failures, answer_failures, internal_error
 from k2think.api.generation import ChatCompletions
@@ -31,10 +33,12 @@ from k2think.telemetry.logs import log_request
 def create_app(settings: Settings) -> ASGIApp:
     """Build the application. Raises `TokenFileUnreadable`."""
     gateway = Gateway(settings)
-    generation: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway.engine, settings)}
+    generation: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway.engine, gateway.recent, settings)}
     web = _Logged(_web(gateway))
-    keys = Keys([key.get_secret_value() for key in settings.access.valid_api_key])
-    inner = Failures(Gate(_Fork(generation, web), keys))
+    keys = Keys([key.get_secret_value() for key in settings.access.valid_api_key], "VALID_API_KEY")
+    admin_key = settings.access.admin_api_key
+    admin = Keys([admin_key.get_secret_value()], "ADMIN_API_KEY") if admin_key else None
+    inner = Failures(Gate(_Fork(generation, web), keys, admin))
     cors = CORSMiddleware(
         inner,
         allow_origins=settings.server.cors_origins,
@@ -62,7 +66,9 @@ def _web(gateway: Gateway) -> ASGIApp:
     )
     app.include_router(models_router(gateway.catalog))
     app.include_router(operations_router(gateway.keeper))
+    app.include_router(admin_router(gateway))
     answer_failures(app)
+    answer_refusals(app)
     describe_generation(app)
     return app
 

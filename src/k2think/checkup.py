@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from k2think.credentials.sources import TokenFileUnreadable, read_tokens
+from k2think.credentials.token_file import TokenFileUnreadable, read_tokens
 from k2think.settings import Settings
 from k2think.settings.example import text_of, variables
 

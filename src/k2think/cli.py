@@ -16,7 +16,7 @@ import typer
 from k2think import __version__
 from k2think.app import create_app
 from k2think.checkup import findings
-from k2think.credentials.sources import TokenFileUnreadable, read_tokens
+from k2think.credentials.token_file import TokenFileUnreadable, read_tokens
 from k2think.listening import AddressUnusable, listen, run, running_beside, url_of
 from k2think.settings import Settings, SettingsError
 from k2think.settings.example import example

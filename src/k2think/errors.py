@@ -13,6 +13,7 @@
     │   └── UnsupportedMediaType     415
     ├── Overloaded                   503  no place in the queue
     ├── NoCredential                 503  no token that could be used now (429 when all of them are rate-limited)
+    │   └── UpstreamIncident         503  the service fails for every token; one request at a time tries it
     └── UpstreamError                502  something behind us
         ├── CredentialRejected       502  the service refused this token; blames it; the next one at once
         ├── SignInRefused            502  the service refused an account's e-mail and password; final
@@ -169,11 +170,29 @@ class Overloaded(GatewayError):
 
 
 class NoCredential(GatewayError):
-    """No token could be used for this request."""
+    """No token could be used for this request. `busy`: the end of another request may change that at any time."""
 
     status = 503
     type = "server_error"
     code = "no_usable_token"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        busy: bool = False,
+    ) -> None:
+        super().__init__(message, code=code, status=status, retry_after=retry_after)
+        self.busy = busy
+
+
+class UpstreamIncident(NoCredential):
+    """The service fails for every token; one request at a time finds out whether that is over."""
+
+    code = "upstream_unavailable"
 
 
 class UpstreamError(GatewayError):

@@ -2,32 +2,88 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from k2think.credentials.account_book import AccountBook
 from k2think.credentials.credential import Credential
 from k2think.credentials.keeper import Keeper
+from k2think.credentials.mint import Mint
+from k2think.credentials.persistence import Persistence
 from k2think.credentials.pool import Pool
-from k2think.credentials.sources import read_tokens
+from k2think.credentials.refresher import Refresher
+from k2think.credentials.renewals import Renewals
+from k2think.credentials.stock import Stock
+from k2think.credentials.token_file import TokenFile, TokenFileUnreadable, UpdateUnusable
+from k2think.credentials.watcher import watch
 from k2think.engine.admission import Admission
 from k2think.engine.engine import Engine
 from k2think.engine.openers import Openers
 from k2think.settings import Settings
+from k2think.storage.directory import DirectoryStorage
+from k2think.telemetry.recent import Recent
 from k2think.upstreams.base import Upstream
 from k2think.upstreams.catalog import Catalog
+from k2think.upstreams.k2think.login import K2ThinkLogin
 from k2think.upstreams.k2think.upstream import K2ThinkUpstream
 from k2think.upstreams.openai import OpenAIUpstream
 from k2think.upstreams.transport import Patience, Transport
+
+logger = logging.getLogger(__name__)
+
+SHIPPED_SCRIPT = Path(__file__).resolve().parents[2] / "get_tokens.py"
+"""Where the project's own script is in a clone; what it does, the refresher does by itself."""
 
 
 class Gateway:
     """The parts that serve requests. Between `start` and `close` it belongs to one event loop.
 
-    Raises `TokenFileUnreadable` when made from settings whose token file is there but cannot be read.
+    `stock` is None where the credentials are keys of the settings; `refresher` where no tokens are made. Raises
+    `TokenFileUnreadable` when made from settings whose token file is there but cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.keeper = Keeper(Pool(_credentials(settings), max_failures=settings.credentials.max_token_failures))
-        self._transport = _transport(settings)
-        upstream = _upstream(settings, self._transport)
+        credentials = settings.credentials
+        file = TokenFile(credentials.tokens_file)
+        tokens = _tokens(file)
+        keys = _keys(settings, tokens)
+        renewals = Renewals() if credentials.enable_token_auto_update and not keys else None
+        pool = Pool(
+            keys or tokens,
+            max_failures=credentials.max_token_failures,
+            max_concurrency=credentials.token_max_concurrency,
+            strategy=credentials.token_strategy,
+        )
+        self.keeper = Keeper(pool, wait=credentials.pool_wait, renewals=renewals)
+        self.stock = None if keys else Stock(file, self.keeper)
+        self.recent = Recent()
+        storage = DirectoryStorage(settings.storage.state_dir)
+        self._persistence = Persistence(storage, self.keeper)
+        self._transports = [_transport(settings, proxied=settings.upstream.proxy_chat)]
+        self.refresher: Refresher | None = None
+        if renewals and self.stock:
+            book = AccountBook()
+            self.refresher = Refresher(
+                keeper=self.keeper,
+                renewals=renewals,
+                mint=Mint(
+                    login=K2ThinkLogin(self._for_sign_in(), settings.upstream.k2think_api_url),
+                    book=book,
+                    stock=self.stock,
+                    keeper=self.keeper,
+                    workers=credentials.token_max_workers,
+                ),
+                book=book,
+                storage=storage,
+                accounts_file=credentials.accounts_file,
+                script=own_script(credentials.get_tokens_script),
+                interval=credentials.token_update_interval,
+            )
+        upstream = _upstream(settings, self._transports[0])
         self.catalog = Catalog(
             upstream,
             self.keeper,
@@ -41,28 +97,101 @@ class Gateway:
             admission=Admission(settings.upstream.max_connections),
             openers=Openers(settings.thinking.think_opener),
         )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._refreshing: asyncio.Task[None] | None = None
+
+    @property
+    def is_refreshing(self) -> bool:
+        """Whether somebody sees to it that there are good tokens."""
+        return self._refreshing is not None and not self._refreshing.done()
+
+    def files(self) -> dict[str, bool]:
+        """Which of the files that make tokens are there; the shipped script's work is done without it."""
+        credentials = self.settings.credentials
+        script = credentials.get_tokens_script
+        return {
+            "get_tokens_script": script.is_file() or script.name == SHIPPED_SCRIPT.name,
+            "accounts_file": credentials.accounts_file.is_file(),
+            "tokens_file": credentials.tokens_file.is_file(),
+        }
 
     async def start(self) -> None:
-        """Open what needs an event loop."""
-        await self._transport.start()
+        """Open what needs an event loop, and set to work what works beside the requests."""
+        for transport in self._transports:
+            await transport.start()
+        await asyncio.to_thread(self._persistence.restore)
+        self._run(self._persistence.run())
+        watched: dict[Path, Callable[[], Awaitable[None]]] = {}
+        if self.stock:
+            watched[self.settings.credentials.tokens_file] = self._tokens_edited
+        if self.refresher:
+            self.refresher.restore()
+            self._refreshing = self._run(self.refresher.run())
+            watched[self.settings.credentials.accounts_file] = self.refresher.accounts_edited
+        self._run(watch(watched))
 
     async def close(self) -> None:
         """Close it again."""
-        await self._transport.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await asyncio.to_thread(self._persistence.save)
+        for transport in self._transports:
+            await transport.close()
+
+    def _for_sign_in(self) -> Transport:
+        """Sign-ins go through the proxy in any case."""
+        if not self.settings.upstream.proxy_chat:
+            self._transports.append(_transport(self.settings, proxied=True))
+        return self._transports[-1]
+
+    async def _tokens_edited(self) -> None:
+        assert self.stock is not None
+        try:
+            await self.stock.reload(may_be_empty=False)
+        except TokenFileUnreadable as error:
+            logger.warning("the token file was edited, but: %s", error)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_tell_of_its_end)
+        self._tasks.append(task)
+        return task
 
 
-def _credentials(settings: Settings) -> tuple[Credential, ...]:
-    """The tokens of the file; for an OpenAI-compatible server also its keys, or none at all if it asks for none."""
-    tokens = read_tokens(settings.credentials.tokens_file)
+def own_script(script: Path) -> Path | None:
+    """The user's own script for making tokens; None if it is the shipped one, or there is none."""
+    if not script.is_file() or (SHIPPED_SCRIPT.is_file() and script.samefile(SHIPPED_SCRIPT)):
+        return None
+    return script
+
+
+def _tell_of_its_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logger.critical("a part of the gateway has stopped; restart it", exc_info=error)
+
+
+def _keys(settings: Settings, tokens: tuple[Credential, ...]) -> tuple[Credential, ...]:
+    """The keys of an OpenAI-compatible server; the anonymous one, if it has neither keys nor tokens."""
     if settings.upstream.protocol != "openai":
-        return tokens
+        return ()
     keys = tuple(Credential.of(key.get_secret_value()) for key in settings.upstream.upstream_api_key)
-    return keys or tokens or (Credential.of(""),)
+    return keys or (() if tokens else (Credential.of(""),))
 
 
-def _transport(settings: Settings) -> Transport:
+def _tokens(file: TokenFile) -> tuple[Credential, ...]:
+    """The tokens of the file, after an update that was interrupted has been finished."""
+    try:
+        file.recover()
+    except UpdateUnusable as error:
+        logger.warning("%s", error)  # reading gives the new tokens all the same
+    return file.read()
+
+
+def _transport(settings: Settings, *, proxied: bool) -> Transport:
     upstream = settings.upstream
-    proxy = upstream.proxy_url.get_secret_value() if upstream.proxy_url and upstream.proxy_chat else None
+    proxy = upstream.proxy_url.get_secret_value() if upstream.proxy_url and proxied else None
     return Transport(
         patience=Patience(
             connect=upstream.connect_timeout,

@@ -5,21 +5,22 @@ from __future__ import annotations
 import pytest
 
 from k2think import errors
-from k2think.engine.retry import FIRST_PAUSE, MAX_TOKENS, Again, Retries
+from k2think.engine.retry import FIRST_PAUSE, MAX_TOKENS, Again, Retries, RetryBudget
 
 
 @pytest.mark.parametrize("kind", [errors.CredentialRejected, errors.QuotaExceeded])
 def test_a_refused_token_gives_way_to_the_next_at_once_up_to_sixteen(kind: type[errors.UpstreamError]) -> None:
-    retries = Retries()
+    retries = Retries(RetryBudget())
     for number in range(MAX_TOKENS - 1):
         assert retries.decide(kind("x"), f"token-{number}") == Again()
     assert retries.decide(kind("x"), "the last") is None
-    assert "token-3" in retries.tried
+    # A limited token has its rest to keep it away; the rejected ones must not be tried again.
+    assert ("token-3" in retries.tried) is (kind is errors.CredentialRejected)
 
 
 @pytest.mark.parametrize("kind", [errors.UpstreamUnavailable, errors.UpstreamTimeout, errors.EdgeBlocked])
 def test_an_upstream_failure_is_tried_three_times_with_growing_pauses(kind: type[errors.UpstreamError]) -> None:
-    retries = Retries()
+    retries = Retries(RetryBudget())
     first, second, third = (retries.decide(kind("x"), "t") for _ in range(3))
     assert first is not None
     assert second is not None
@@ -29,7 +30,7 @@ def test_an_upstream_failure_is_tried_three_times_with_growing_pauses(kind: type
 
 
 def test_refused_tokens_use_up_none_of_the_attempts() -> None:
-    retries = Retries()
+    retries = Retries(RetryBudget())
     for number in range(5):
         retries.decide(errors.CredentialRejected("x"), str(number))
     assert retries.decide(errors.UpstreamUnavailable("x"), "t") is not None
@@ -37,7 +38,7 @@ def test_refused_tokens_use_up_none_of_the_attempts() -> None:
 
 
 def test_a_queued_task_and_an_unknown_model_are_tried_once_more() -> None:
-    retries = Retries()
+    retries = Retries(RetryBudget())
     assert retries.decide(errors.TaskAccepted("x"), "t") == Again()
     assert retries.decide(errors.TaskAccepted("x"), "t") is None
     assert retries.decide(errors.UpstreamModelUnknown("x"), "t") == Again(rediscover=True)
@@ -45,4 +46,4 @@ def test_a_queued_task_and_an_unknown_model_are_tried_once_more() -> None:
 
 
 def test_a_refused_request_is_never_repeated() -> None:
-    assert Retries().decide(errors.RequestRefused("x"), "t") is None
+    assert Retries(RetryBudget()).decide(errors.RequestRefused("x"), "t") is None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2think.dialogue.prompt import Message, Prompt, Role, Sampling
-from k2think.upstreams.k2think.protocol import headers, models_url, payload
+from k2think.upstreams.k2think.protocol import auths_url, headers, models_url, payload, sign_in_payload
 from k2think.upstreams.turns import fold
 
 
@@ -78,3 +78,25 @@ def test_the_token_goes_as_bearer_and_as_cookie() -> None:
 )
 def test_the_models_route_stands_beside_the_chat_route(chat: str, models: str) -> None:
     assert models_url(chat) == models
+
+
+@pytest.mark.parametrize(
+    ("chat", "auths"),
+    [
+        ("https://www.k2think.ai/api/chat/completions", "https://www.k2think.ai/api/v1/auths/"),
+        ("https://h/api/guest/chat/completions?x=1", "https://h/api/v1/auths/"),
+        ("http://h:1/api/v1/chat/completions", "http://h:1/api/v1/auths/"),
+        ("http://h:1/a/prefix/api/chat/completions/", "http://h:1/a/prefix/api/v1/auths/"),
+        ("http://h/api/below/api/chat/completions", "http://h/api/below/api/v1/auths/"),
+        ("http://h/prefix/openai/chat/completions", "http://h/prefix/api/v1/auths/"),
+        ("http://h/elsewhere", "http://h/api/v1/auths/"),
+    ],
+)
+def test_sign_in_is_where_the_service_is(chat: str, auths: str) -> None:
+    assert auths_url(chat) == auths
+    assert auths_url(chat, "signin") == f"{auths}signin"
+
+
+def test_a_sign_in_carries_the_password_as_it_is() -> None:
+    password = ' "ünï\\\n '
+    assert json.loads(sign_in_payload("a@example.com", password)) == {"email": "a@example.com", "password": password}

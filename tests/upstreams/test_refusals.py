@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
 from k2think import errors
-from k2think.upstreams.refusals import MAX_MESSAGE, Speaker, error_of_status, parse_retry_after
+from k2think.upstreams.refusals import MAX_MESSAGE, Speaker, error_in_answer, error_of_status, read_refusal
 
 PAGE = b"<html><head><title>405</title></head></html>"
 OWN = b'{"detail":"401 Unauthorized"}'
@@ -67,12 +66,36 @@ def test_a_retry_after_is_carried_on() -> None:
     assert classify(503, b"", retry_after="7").headers == {"retry-after": "7"}
 
 
-def test_retry_after_is_read_as_seconds_or_as_a_date() -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    assert parse_retry_after("1.5", 0) == 1.5
-    assert parse_retry_after(format_datetime(now, usegmt=True), now.timestamp() - 30) == 30
-    assert parse_retry_after(format_datetime(now, usegmt=True), now.timestamp() + 30) == 0
-    assert [parse_retry_after(value, 0) for value in ("", "soon", "-1", "１", None)] == [None] * 5
+@pytest.mark.parametrize("status", [408, 429, 500, 503, 529])
+def test_a_wait_is_found_wherever_the_upstream_says_it(status: int) -> None:
+    assert classify(status, b"", x_ratelimit_reset_tokens="1m1s").retry_after == 61
+    assert classify(status, b'{"error":{"message":"Please try again in 20s."}}').retry_after == 20
+    assert classify(status, b'{"detail":"API rate limit exceeded"}').retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        ({"message": "Try again in 1.5s.", "code": "rate_limit_exceeded"}, errors.QuotaExceeded),
+        ({"message": "Overloaded.", "retry_after": 1.5}, errors.UpstreamUnavailable),
+        ({"detail": "Please retry after 1.5 seconds"}, errors.UpstreamUnavailable),
+    ],
+)
+def test_a_wait_is_found_in_an_error_inside_an_answer(found: Any, kind: type[errors.UpstreamError]) -> None:
+    error = error_in_answer(found)
+    assert type(error) is kind
+    assert error.retry_after == 1.5
+
+
+def test_a_refusing_proxy_of_ours_is_named() -> None:
+    error = classify(407, PAGE)
+    assert type(error) is errors.UpstreamUnavailable
+    assert "PROXY_URL" in error.message
+
+
+def test_a_body_nested_without_end_is_nothing_readable() -> None:
+    for body in (b"[" * 60_000, b'{"error":' * 7_000 + b"1" + b"}" * 7_000):
+        assert read_refusal(body).speaker is Speaker.NOBODY
 
 
 def test_long_messages_are_cut() -> None:

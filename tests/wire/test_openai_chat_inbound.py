@@ -113,7 +113,7 @@ def test_usage_is_included_in_a_stream_that_asks_for_it(fields: dict[str, Any], 
 
 def test_n_and_user() -> None:
     asked = question(n=8, user="alice")
-    assert (asked.n, asked.prompt.user) == (8, "alice")
+    assert (asked.n, asked.prompt.affinity) == (8, "alice")
     whole = question(n=3.0).n
     assert whole == 3
     assert type(whole) is int

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from k2think.errors import Unauthorized
+from k2think.errors import Forbidden, Unauthorized
 
 OPEN_PATHS = frozenset(
     {
@@ -20,44 +22,127 @@ OPEN_PATHS = frozenset(
     }
 )
 
+ADMIN = "/admin"
+
+FORWARDED = (
+    b"forwarded",
+    b"x-forwarded-",
+    b"x-real-ip",
+    b"x-client-ip",
+    b"x-original-",
+    b"via",
+    b"cf-",
+    b"true-client-ip",
+)
+"""How the headers begin by which proxies tell that a request is not their own."""
+
 
 class Keys:
-    """The keys that clients may use."""
+    """The keys of the setting `name` that clients may use."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], name: str) -> None:
         self._digests = [_digest(key.encode()) for key in keys]
+        self._name = name
 
-    def check(self, authorization: bytes | None) -> None:
-        """Check an `Authorization` header. Raises `Unauthorized`.
+    def hold(self, key: bytes) -> bool:
+        """Whether this is one of them.
 
         Compared are digests, all of them: neither a key's length nor its place in the list shows in the time it takes.
         """
-        scheme, _, key = (authorization or b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not key.strip():
-            raise Unauthorized("No API key. Send it as 'Authorization: Bearer YOUR_KEY'.")
-        digest = _digest(key.strip())
-        if not any([hmac.compare_digest(digest, known) for known in self._digests]):  # noqa: C419 - no early exit
-            raise Unauthorized("The API key is wrong. It must be one of those in VALID_API_KEY.")
+        digest = _digest(key)
+        return any([hmac.compare_digest(digest, known) for known in self._digests])  # noqa: C419 - no early exit
+
+    def check(self, key: bytes) -> None:
+        """Raise `Unauthorized` unless this is one of them."""
+        if not self.hold(key):
+            raise Unauthorized(f"The API key is wrong. It must be one of those in {self._name}.")
 
 
 class Gate:
-    """Stands before an app and lets those pass who have a key, or who want an open path."""
+    """Stands before an app and lets those pass who have a key, or who want an open path.
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+    `/admin` opens to `admin` keys where there are any, else to those of clients; from the machine itself, to everybody.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, admin: Keys | None = None) -> None:
         self._app = app
         self._keys = keys
+        self._admin = admin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check, then pass on. Raises `Unauthorized`."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            self._keys.check(header(scope, b"authorization"))
+        """Check, then pass on. Raises `Unauthorized` or `Forbidden`."""
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path == ADMIN or path.startswith(f"{ADMIN}/"):
+                self._check_admin(scope)
+            elif path not in OPEN_PATHS:
+                self._keys.check(bearer(scope))
         await self._app(scope, receive, send)
+
+    def _check_admin(self, scope: Scope) -> None:
+        if is_from_this_machine(scope):
+            return
+        key = bearer(scope)
+        if self._admin is None:
+            self._keys.check(key)
+        elif self._keys.hold(key) and not self._admin.hold(key):
+            raise Forbidden("This key is for /v1. The admin calls need the one in ADMIN_API_KEY.")
+        else:
+            self._admin.check(key)
+
+
+def is_from_this_machine(scope: Scope) -> bool:
+    """Whether a person or program on this machine asks, and nobody through them. In doubt it is not so.
+
+    The peer's address alone proves little: a proxy here forwards for others (it says so in a header, or speaks HTTP/1.0
+    as nginx by default), a page from elsewhere makes the browser here ask (it says so too), or gives its own host name
+    this machine's address (then the `Host` is not one of ours).
+    """
+    client = scope.get("client")
+    headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+    hosts = [value for name, value in headers if name == b"host"]
+    return (
+        client is not None
+        and _is_loopback(client[0])
+        and scope.get("http_version") != "1.0"
+        and not any(name.startswith(FORWARDED) for name, _ in headers)
+        and len(hosts) == 1
+        and _names_this_machine(b"//" + hosts[0])
+        and all(_names_this_machine(value) for name, value in headers if name in {b"origin", b"referer"})
+        and all(value in {b"same-origin", b"none"} for name, value in headers if name == b"sec-fetch-site")
+    )
+
+
+def bearer(scope: Scope) -> bytes:
+    """The key in the `Authorization` header. Raises `Unauthorized` if there is none."""
+    scheme, _, key = (header(scope, b"authorization") or b"").partition(b" ")
+    if scheme.lower() != b"bearer" or not key.strip():
+        raise Unauthorized("No API key. Send it as 'Authorization: Bearer YOUR_KEY'.")
+    return key.strip()
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of this (lower-case) name."""
     headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
     return next((value for key, value in headers if key == name), None)
+
+
+def _names_this_machine(url: bytes) -> bool:
+    try:
+        host = urlsplit(url.decode("ascii")).hostname or ""
+    except ValueError:
+        return False
+    return host == "localhost" or _is_loopback(host)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
+        found = found.ipv4_mapped
+    return found.is_loopback
 
 
 def _digest(key: bytes) -> bytes:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
+from k2think.api.access import header
 from k2think.api.body import read_json_body
 from k2think.api.event_stream import Attendant, EventStream, HungUp
 from k2think.dialogue.events import Usage
@@ -18,6 +21,7 @@ from k2think.engine.engine import Engine
 from k2think.errors import GatewayError, MethodNotAllowed
 from k2think.settings import Settings
 from k2think.telemetry.logs import log_generation
+from k2think.telemetry.recent import Recent
 from k2think.telemetry.records import Trace
 from k2think.wire.openai_chat import outbound
 from k2think.wire.openai_chat.inbound import Question, to_question
@@ -29,8 +33,9 @@ T = TypeVar("T")
 class ChatCompletions:
     """The endpoint. Raises `GatewayError` for whoever stands around it to answer, as long as nothing was sent."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, recent: Recent, settings: Settings) -> None:
         self._engine = engine
+        self._recent = recent
         self._max_body = settings.server.max_body_bytes
         self._keepalive = settings.server.sse_keepalive
         self._reasoning = settings.thinking.reasoning_format
@@ -39,10 +44,11 @@ class ChatCompletions:
         """Serve one request."""
         if scope["method"] != "POST":
             raise MethodNotAllowed(scope["method"], "POST")
-        trace = Trace(scope["state"]["request_id"])
+        trace = Trace(scope["state"]["request_id"], patience=_patience(scope))
+        self._recent.add(trace)
         try:
             body = await read_json_body(scope, receive, self._max_body)
-            question = to_question(decode(body), default_reasoning=self._reasoning)
+            question = _tied(to_question(decode(body), default_reasoning=self._reasoning), scope)
             trace.model, trace.stream = question.prompt.model, question.stream
             answer = _Answer(self._engine, question, trace)
             if question.stream:
@@ -50,10 +56,10 @@ class ChatCompletions:
             else:
                 await self._whole(answer, receive, send)
         except GatewayError as error:
-            log_generation(trace, error.status, error.code or error.type)
+            _ended(trace, error.status, error.code or error.type)
             raise
         except HungUp:
-            log_generation(trace, 499, "client hung up")
+            _ended(trace, 499, "client hung up")
 
     async def _whole(self, answer: _Answer, receive: Receive, send: Send) -> None:
         async with Attendant(receive, answer.trace, keepalive=self._keepalive):
@@ -61,7 +67,7 @@ class ChatCompletions:
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        log_generation(answer.trace, 200, "whole")
+        _ended(answer.trace, 200, "whole")
 
     async def _stream(self, answer: _Answer, receive: Receive, send: Send) -> None:
         stream = EventStream(send)
@@ -72,10 +78,34 @@ class ChatCompletions:
             if not stream.started:
                 raise
             await stream.end(outbound.error_frame(error))
-            log_generation(answer.trace, 200, f"broke off: {error.code}")
+            _ended(answer.trace, 200, f"broke off: {error.code}")
         else:
             await stream.end(last)
-            log_generation(answer.trace, 200, "complete")
+            _ended(answer.trace, 200, "complete")
+
+
+def _ended(trace: Trace, status: int, ending: str) -> None:
+    trace.status, trace.ending, trace.ended_at = status, ending, time.monotonic()
+    log_generation(trace)
+
+
+def _patience(scope: Scope) -> float | None:
+    """The seconds that the client waits, which OpenAI's own clients say."""
+    said = header(scope, b"x-stainless-read-timeout") or header(scope, b"x-stainless-timeout")
+    try:
+        seconds = float(said or b"")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def _tied(question: Question, scope: Scope) -> Question:
+    """With the session that the client named, if it named nothing in the body."""
+    session = header(scope, b"x-session-id")
+    if session is None or question.prompt.affinity:
+        return question
+    prompt = msgspec.structs.replace(question.prompt, affinity=session.decode("latin-1"))
+    return msgspec.structs.replace(question, prompt=prompt)
 
 
 class _Answer:

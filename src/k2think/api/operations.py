@@ -27,6 +27,7 @@ def operations_router(keeper: Keeper) -> APIRouter:
                 "chat": "POST /v1/chat/completions",
                 "models": "GET /v1/models",
                 "health": "GET /health",
+                "admin": "GET /admin/tokens/stats",
                 "documentation": "GET /docs",
             },
         }

@@ -87,7 +87,7 @@ class Account(Struct, frozen=True):
 
 
 class Login(Protocol):
-    """How an account becomes a token."""
+    """How an account becomes a token, and whether a token is still good."""
 
     async def sign_in(self, account: Account) -> str:
         """Sign in and give the token.
@@ -95,4 +95,8 @@ class Login(Protocol):
         Raises `SignInRefused` (the account is wrong: do not try again), `QuotaExceeded` (later; `retry_after` where it
         is known) or another `UpstreamError` (nobody's fault here).
         """
+        ...
+
+    async def verify(self, credential: Credential) -> None:
+        """Ask whether a token is good. Raises `CredentialRejected` if not, another `UpstreamError` if nobody knows."""
         ...

@@ -1,129 +1,365 @@
-"""Which credential serves next: a state machine without I/O and without a clock (`now` comes in, seconds of any clock).
+"""Which credential serves next: a state machine without I/O and without a clock (`now` comes in, Unix seconds).
 
     active ──quota──► cooling ──its time is over──► active
-    active ──MAX_TOKEN_FAILURES rejections in a row──► disabled
-    a success clears the count of rejections
+    active ──MAX_TOKEN_FAILURES rejections in a row, or by hand──► disabled ──reset, enable──► active
+    any ──its own expiry──► expired
+    a success clears the counts of rejections and limits
 
-The active ones stand in a ring, next first. Taking the first to the end and taking any one out cost the same for ten
-tokens and for a hundred thousand, because the ring is an `OrderedDict`: a linked list with an index.
+A token is ready when it is active and carries fewer requests than it may; the ready ones stand in a rotation. Whoever
+takes one holds a `Lease`, says how it went (`succeeded`, `failed`) if that is known, and gives it back (`release`).
+Wall-clock time, because cooldowns outlive the process and a laptop's sleep.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
-from collections.abc import Iterable
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Literal
+from typing import TypeAlias
 
 from k2think.credentials.credential import Credential
+from k2think.credentials.health import Health, PoolSummary, UnknownToken, shortage
+from k2think.credentials.rotation import Member, State, Strategy, rotation
 from k2think.errors import NoCredential, QuotaExceeded, UpstreamError
 
-DEFAULT_COOLDOWN = 30.0
+FIRST_COOLDOWN = 30.0
+MAX_UNTOLD_COOLDOWN = 600.0
+"""Seconds that a rate-limited token rests where the upstream does not say: twice as long each time, up to this."""
+MIN_COOLDOWN = 1.0
 MAX_COOLDOWN = 3600.0
-"""Seconds that a rate-limited token rests: where the upstream does not say, and at most."""
+"""Bounds of what an upstream may say."""
+JITTER = 0.1
+"""A cooldown is longer by up to this share, so that tokens limited together do not come back together."""
+
+CONSECUTIVE_THRESHOLD = 2
+"""Tokens rejected one after the other that call for a refresh of all."""
 
 
-@dataclass(slots=True)
-class _Member:
-    index: int
-    credential: Credential
-    state: Literal["active", "cooling", "disabled"] = "active"
-    failures: int = 0
-    available_at: float = 0.0
+BY_HAND = "disabled by hand"
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSummary:
-    """How many tokens there are, and in which state."""
+_Due: TypeAlias = tuple[float, int, Member]
 
-    total: int
-    active: int
-    cooling: int
-    disabled: int
+
+class Lease:
+    """A token in use by one request."""
+
+    __slots__ = ("_member", "_open", "credential", "probe")
+
+    def __init__(self, member: Member) -> None:
+        self.credential = member.credential
+        self.probe = False  # whether this request finds out if an incident is over
+        self._member = member
+        self._open = True
 
 
 class Pool:
     """The tokens and their health."""
 
-    def __init__(self, credentials: Iterable[Credential], *, max_failures: int) -> None:
-        self._max_failures = max_failures
-        self._members = {c.id: _Member(i, c) for i, c in enumerate(credentials)}
-        self._ring = OrderedDict(self._members)
-        self._cooling: list[tuple[float, int, _Member]] = []  # a heap; its times may be older than the members' own
-        self._disabled = 0
+    def __init__(
+        self,
+        credentials: Iterable[Credential],
+        *,
+        max_failures: int,
+        max_concurrency: int = 0,
+        strategy: Strategy = "round_robin",
+        randomness: random.Random | None = None,
+    ) -> None:
+        self.max_failures = max_failures
+        self.strategy = strategy
+        self.current_index = 0
+        self._max_concurrency = max_concurrency
+        self._random = randomness or random.Random()  # noqa: S311 - spreads returns, guards nothing
+        self._in_flight = 0
+        self._failing: set[str] = set()  # ids of the tokens rejected since the last success of any
+        self._sequence = itertools.count()
+        self._members: dict[str, Member] = {}
+        self.replace(credentials)
 
-    def lease(self, now: float, tried: AbstractSet[str] = frozenset()) -> Credential:
-        """Give the next active credential whose id is not in `tried`. Raises `NoCredential`, with the reason."""
-        self._wake(now)
-        for _ in range(min(len(self._ring), len(tried) + 1)):
-            key = next(iter(self._ring))
-            self._ring.move_to_end(key)
-            if key not in tried:
-                return self._ring[key].credential
-        raise self._nothing_left(now)
+    def __len__(self) -> int:
+        return len(self._members)
 
-    def succeeded(self, credential: Credential) -> None:
-        """The credential did its work: earlier rejections are forgotten."""
-        if member := self._members.get(credential.id):
-            member.failures = 0
+    @property
+    def consecutive_failures(self) -> int:
+        """How many tokens have been rejected since one was last accepted."""
+        return len(self._failing)
 
-    def failed(self, credential: Credential, error: UpstreamError, now: float) -> None:
-        """The credential's call failed; what that means for it, the error's type says."""
-        member = self._members.get(credential.id)
-        if member is None:  # replaced meanwhile
+    # A request's way
+
+    def lease(self, now: float, skip: AbstractSet[str] = frozenset(), affinity: bytes = b"") -> Lease:
+        """Give the next ready credential whose id is not in `skip`. Raises `NoCredential`, with the reason."""
+        self.wake(now)
+        member = self._ready.take(skip, affinity, self._in_flight)
+        if member is None:
+            raise self._nothing_left(now, skip)
+        member.in_flight += 1
+        member.last_used = now
+        self._in_flight += 1
+        self.current_index = member.index
+        if self._has_room(member):
+            self._ready.changed(member)
+        else:
+            self._ready.remove(member)
+        return Lease(member)
+
+    def succeeded(self, lease: Lease) -> bool:
+        """The credential was accepted: earlier rejections are forgotten. Says whether there was any."""
+        member = lease._member  # noqa: SLF001 - a lease is the pool's own
+        if self._failing:
+            self._failing.clear()
+        forgotten = bool(member.failures or member.limits)
+        member.failures = member.limits = 0
+        member.last_error = None
+        return forgotten
+
+    def failed(self, lease: Lease, error: UpstreamError, now: float, *, blameless: bool = False) -> None:
+        """The credential's call failed; what that means for it, the error's type says. `blameless`: not its fault."""
+        member = lease._member  # noqa: SLF001
+        if member.state == "gone":  # replaced meanwhile: what it did is no longer of interest
             return
+        member.last_error = error.code
         if isinstance(error, QuotaExceeded):
-            self._cool(member, now + min(error.retry_after or DEFAULT_COOLDOWN, MAX_COOLDOWN))
-        elif error.blames_credential and member.state != "disabled":
+            member.limits += 1
+            self._cool(member, now + self._cooldown(error.retry_after, member.limits))
+        elif error.blames_credential and not blameless:
             member.failures += 1
-            if member.failures >= self._max_failures:
-                self._disable(member)
+            self._failing.add(member.credential.id)
+            if member.failures >= self.max_failures and member.state in {"active", "cooling"}:
+                self._disable(member, f"rejected {member.failures} times in a row")
+
+    def release(self, lease: Lease) -> None:
+        """The request is over. More than once is as good as once."""
+        if not lease._open:  # noqa: SLF001
+            return
+        lease._open = False  # noqa: SLF001
+        member = lease._member  # noqa: SLF001
+        self._in_flight -= 1
+        member.in_flight -= 1
+        if member.state != "active":
+            return
+        if member in self._ready:
+            self._ready.changed(member)
+        elif self._has_room(member):
+            self._ready.add(member)
+
+    # Who is in it
+
+    def replace(self, credentials: Iterable[Credential]) -> None:
+        """Have these tokens from now on. Those that stay keep their health; those that go finish what they carry."""
+        old = self._members
+        members: dict[str, Member] = {}
+        for credential in credentials:
+            if credential.id not in members:
+                member = members[credential.id] = old.get(credential.id) or Member(credential)
+                member.index = len(members) - 1
+        for key, member in old.items():
+            if key not in members:
+                member.state = "gone"
+        self._members = members
+        self._list = list(members.values())
+        self._states: Counter[State] = Counter(member.state for member in self._list)
+        self._ready = rotation(self.strategy, self._list)
+        # Whoever was used last comes last, so that a change does not begin the round anew.
+        for member in sorted(self._list, key=lambda member: member.last_used or 0.0):
+            if member.state == "active" and self._has_room(member):
+                self._ready.add(member)
+        # Heaps of when something is due; a sequence number keeps those of one time from comparing members.
+        number = self._sequence
+        self._cooling: list[_Due] = [(m.available_at, next(number), m) for m in self._list if m.state == "cooling"]
+        self._expiring: list[_Due] = [
+            (m.credential.expires_at, next(number), m)
+            for m in self._list
+            if m.credential.expires_at is not None and m.state != "expired"
+        ]
+        heapq.heapify(self._cooling)
+        heapq.heapify(self._expiring)
+
+    def credentials(self) -> tuple[Credential, ...]:
+        """All of them, in their order."""
+        return tuple(member.credential for member in self._list)
+
+    def member(self, index: int) -> Member:
+        """The token of this index, to be looked at. Raises `UnknownToken`."""
+        if not 0 <= index < len(self._list):
+            raise UnknownToken(index, len(self._list))
+        return self._list[index]
+
+    def of(self, credential_id: str) -> Member | None:
+        """The token with this credential, to be looked at."""
+        return self._members.get(credential_id)
+
+    def next_expiry(self) -> float | None:
+        """When the next token expires, in Unix seconds."""
+        return self._expiring[0][0] if self._expiring else None
+
+    # By hand
+
+    def reset(self, index: int) -> None:
+        """Forget what a token did; one disabled by hand stays so. Raises `UnknownToken`."""
+        self._reset(self.member(index))
+
+    def reset_consecutive(self) -> int:
+        """Begin the count of consecutive failures anew; gives what it was."""
+        count = len(self._failing)
+        self._failing.clear()
+        return count
+
+    def reset_all(self) -> None:
+        """Forget what all of them did."""
+        self._failing.clear()
+        for member in self._list:
+            self._reset(member)
+
+    def disable(self, index: int) -> None:
+        """Use this token no more. Raises `UnknownToken`."""
+        member = self.member(index)
+        if member.state != "expired":
+            self._disable(member, BY_HAND)
+
+    def enable(self, index: int) -> None:
+        """Use this token again, as if new. Raises `UnknownToken`."""
+        member = self.member(index)
+        member.reason = None
+        self._reset(member)
+
+    def set_aside(self, credential_id: str, reason: str) -> None:
+        """Use this token no more, if it is there: something is known of it that no request has to find out."""
+        if (member := self._members.get(credential_id)) and member.state not in {"disabled", "expired"}:
+            self._disable(member, reason)
+
+    # What is to be seen and kept
 
     def summary(self, now: float) -> PoolSummary:
         """Count the tokens by state."""
-        self._wake(now)
-        total, active = len(self._members), len(self._ring)
-        return PoolSummary(total, active, total - active - self._disabled, self._disabled)
+        self.wake(now)
+        states = self._states
+        return PoolSummary(
+            len(self._list),
+            states["active"],
+            states["cooling"],
+            states["disabled"],
+            states["expired"],
+            self._in_flight,
+        )
 
-    def _cool(self, member: _Member, until: float) -> None:
-        if member.state == "disabled" or until <= member.available_at:
-            return
-        member.available_at = until
-        if member.state == "active":
-            del self._ring[member.credential.id]
-            member.state = "cooling"
-            heapq.heappush(self._cooling, (until, member.index, member))
+    def snapshot(self, now: float) -> Sequence[Member]:
+        """All tokens, to be looked at."""
+        self.wake(now)
+        return self._list
 
-    def _disable(self, member: _Member) -> None:
-        if member.state == "active":
-            del self._ring[member.credential.id]
-        member.state = "disabled"
-        self._disabled += 1
+    def health(self) -> list[Health]:
+        """What to keep of them for the next start."""
+        return [
+            Health(
+                member.credential.id,
+                member.failures,
+                member.limits,
+                member.available_at if member.state == "cooling" else 0.0,
+                (member.reason or "disabled") if member.state == "disabled" else "",
+                member.last_error,
+            )
+            for member in self._list
+            if member.failures or member.limits or member.state in {"cooling", "disabled"}
+        ]
 
-    def _wake(self, now: float) -> None:
+    def restore(self, kept: Iterable[Health], now: float) -> None:
+        """Take up what an earlier process kept. A cooldown is believed only as far as this one could have set it."""
+        for health in kept:
+            if (member := self._members.get(health.id)) is None:
+                continue
+            member.failures, member.limits, member.last_error = health.failures, health.limits, health.error
+            if member.state == "expired":
+                continue
+            if health.disabled:
+                self._disable(member, health.disabled)
+            elif health.until > now:
+                self._cool(member, min(health.until, now + MAX_COOLDOWN * (1 + JITTER)))
+
+    def wake(self, now: float) -> None:
+        """Do what is due: the expired go, those whose cooldown is over come back."""
+        while self._expiring and self._expiring[0][0] <= now:
+            member = heapq.heappop(self._expiring)[2]
+            if member.state != "gone":
+                self._become(member, "expired")
         while self._cooling and self._cooling[0][0] <= now:
-            _, index, member = heapq.heappop(self._cooling)
+            member = heapq.heappop(self._cooling)[2]
             if member.state != "cooling":
                 continue
             if member.available_at > now:  # told meanwhile to rest longer
-                heapq.heappush(self._cooling, (member.available_at, index, member))
+                heapq.heappush(self._cooling, (member.available_at, next(self._sequence), member))
             else:
-                member.state = "active"
-                self._ring[member.credential.id] = member
+                self._become(member, "active")
 
-    def _nothing_left(self, now: float) -> NoCredential:
-        if not self._members:
-            return NoCredential("The gateway has no upstream token. Put one into the token file and reload.")
-        if self._ring:
+    # Inside
+
+    def _cooldown(self, told: float | None, times: int) -> float:
+        if told is None:
+            seconds = min(FIRST_COOLDOWN * 2.0 ** min(times - 1, 16), MAX_UNTOLD_COOLDOWN)
+        else:
+            seconds = min(max(told, MIN_COOLDOWN), MAX_COOLDOWN)
+        return seconds * (1 + self._random.uniform(0, JITTER))
+
+    def _cool(self, member: Member, until: float) -> None:
+        if member.state not in {"active", "cooling"}:
+            return
+        entered = member.state == "active"
+        if entered or until > member.available_at:
+            member.available_at = until
+        if entered:
+            self._become(member, "cooling")
+            heapq.heappush(self._cooling, (until, next(self._sequence), member))
+
+    def _disable(self, member: Member, reason: str) -> None:
+        member.reason = reason
+        self._become(member, "disabled")
+
+    def _reset(self, member: Member) -> None:
+        member.failures = member.limits = 0
+        member.last_error = None
+        if member.state == "cooling" or (member.state == "disabled" and member.reason != BY_HAND):
+            member.reason = None
+            self._become(member, "active")
+
+    def _become(self, member: Member, state: State) -> None:
+        self._states[member.state] -= 1
+        self._states[state] += 1
+        member.state = state
+        if state == "active" and self._has_room(member):
+            self._ready.add(member)
+        else:
+            self._ready.remove(member)
+
+    def _has_room(self, member: Member) -> bool:
+        return not self._max_concurrency or member.in_flight < self._max_concurrency
+
+    def _nothing_left(self, now: float, skip: AbstractSet[str]) -> NoCredential:
+        untried = self._states.copy()
+        for key in skip:
+            if member := self._members.get(key):
+                untried[member.state] -= 1
+        if untried["active"] or untried["cooling"]:
+            return shortage(untried, self._first_awake(skip) - now if untried["cooling"] else None)
+        if self._ready:
             return NoCredential("The upstream refused every token that was tried for this request.")
-        if self._cooling:
-            wait = max(self._cooling[0][0] - now, 1.0)
-            return NoCredential(
-                "All upstream tokens are rate-limited for the moment.",
-                status=429,
-                code="rate_limit_exceeded",
-                retry_after=wait,
-            )
-        return NoCredential("The upstream has rejected all tokens; they need to be renewed.")
+        cooling = self._states["cooling"]
+        return shortage(self._states, self._first_awake(frozenset()) - now if cooling else None)
+
+    def _first_awake(self, skip: AbstractSet[str]) -> float:
+        """When the first of the cooling ones comes back that is not in `skip`; there must be one."""
+        aside: list[_Due] = []
+        while True:
+            at, number, member = heapq.heappop(self._cooling)
+            if member.state != "cooling":
+                continue
+            if member.available_at > at:  # told meanwhile to rest longer
+                heapq.heappush(self._cooling, (member.available_at, number, member))
+                continue
+            aside.append((at, number, member))
+            if member.credential.id not in skip:
+                break
+        for due in aside:
+            heapq.heappush(self._cooling, due)
+        return at

@@ -47,7 +47,8 @@ class Prompt(Struct, frozen=True):
 
     `model` is the name the client used. `reasoning` says how the thinking is shown: `parsed` as events of its own,
     `raw` inline in `<think>` tags, `hidden` not at all. `live`: the client reads the answer while it is written, so a
-    reader must not wait for the end to be certain. `user` is the client's own word for who asks (never sent upstream).
+    reader must not wait for the end to be certain. `affinity` is the client's own word for what belongs together:
+    requests that share it are best served by the same token (never sent upstream).
     """
 
     model: str
@@ -55,4 +56,4 @@ class Prompt(Struct, frozen=True):
     sampling: Sampling = Sampling()
     reasoning: ReasoningFormat = "parsed"
     live: bool = False
-    user: str | None = None
+    affinity: str | None = None

@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import aclosing
 
 import msgspec
 
 from k2think.credentials.keeper import Keeper
+from k2think.credentials.pool import Lease
 from k2think.dialogue.completion import Collector, Completion
 from k2think.dialogue.events import Event
 from k2think.dialogue.prompt import Prompt
 from k2think.engine.admission import Admission
+from k2think.engine.affinity import affinity_of
 from k2think.engine.openers import Openers
-from k2think.engine.retry import Retries
+from k2think.engine.retry import Retries, RetryBudget
 from k2think.errors import StreamBroken, UpstreamError
 from k2think.inband.emulation import Emulation
 from k2think.telemetry.records import Trace
@@ -37,6 +41,7 @@ class Engine:
         self._keeper = keeper
         self._admission = admission
         self._openers = openers
+        self._budget = RetryBudget()
 
     async def complete(self, prompt: Prompt, trace: Trace) -> Completion:
         """Give the whole answer. Raises `GatewayError`."""
@@ -50,52 +55,77 @@ class Engine:
 
         Raises `GatewayError`: `StreamBroken` after the first events, others before them. Closing the iterator hangs up.
         """
+        self._budget.earn()
         async with self._admission.place():
-            retries = Retries()
+            retries = Retries(self._budget)
             model = await self._catalog.resolve(prompt.model)
             if model.hidden:
                 prompt = msgspec.structs.replace(prompt, reasoning="hidden")
+            affinity = affinity_of(prompt) if self._keeper.pool.strategy == "sticky" else b""
             while True:
                 held: list[Event] = []
                 given_away = False
-                opener = self._openers.choose(model.id, live=prompt.live, hidden=prompt.reasoning == "hidden")
-                emulation = Emulation(prompt, opener)
-                credential = self._keeper.lease(retries.tried)
-                trace.credential_ids.append(credential.id)
-                trace.asked_at = time.monotonic()
+                lease = await self._lease(retries.tried, affinity, trace)
                 try:
-                    async with self._upstream.open(emulation.prompt, model.id, credential) as batches:
-                        async for batch in batches:
-                            events = emulation.feed_all(batch)
-                            if not events:
-                                continue
-                            if not trace.first_event_at:
-                                trace.first_event_at = time.monotonic()
+                    async with aclosing(self._attempt(prompt, model, lease, trace)) as batches:
+                        async for events in batches:
                             if prompt.live:
                                 given_away = True
                                 yield events
                             else:
                                 held += events
-                            if emulation.satisfied:
-                                break
-                    held += emulation.close()
                 except UpstreamError as error:
-                    self._keeper.report(credential, error)
-                    trace.failures.append(error.code or error.type)
                     if given_away:
                         raise StreamBroken(f"The answer broke off: {error.message}") from error
-                    again = retries.decide(error, credential.id)
+                    again = retries.decide(error, lease.credential.id)
                     if again is None:
                         raise
                     trace.asked_at = 0.0
                     if again.rediscover:
                         model = await self._renamed(prompt, model, error)
-                    await asyncio.sleep(again.after)
-                    continue
-                self._keeper.report(credential)
-                self._openers.observe(model.id, emulation.observed)
-                yield held
-                return
+                else:
+                    if held:
+                        yield held
+                    return
+                await asyncio.sleep(again.after)
+
+    async def _lease(self, skip: AbstractSet[str], affinity: bytes, trace: Trace) -> Lease:
+        """Get a token; the waits of a request for tokens count together."""
+        began = time.monotonic()
+        try:
+            return await self._keeper.lease(skip, affinity, waited=trace.waited, patience=trace.remaining_patience())
+        finally:
+            trace.waited += time.monotonic() - began
+
+    async def _attempt(
+        self, prompt: Prompt, model: Model, lease: Lease, trace: Trace
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        """One call upstream, read; the keeper hears how it went."""
+        opener = self._openers.choose(model.id, live=prompt.live, hidden=prompt.reasoning == "hidden")
+        emulation = Emulation(prompt, opener)
+        attempt = trace.begin(lease.credential.id)
+        try:
+            async with self._upstream.open(emulation.prompt, model.id, lease.credential) as batches:
+                async for batch in batches:
+                    if batch and not attempt.first_event_at:
+                        attempt.first_event_at = time.monotonic()
+                        self._keeper.succeeded(lease)
+                    if not (events := emulation.feed_all(batch)):
+                        continue
+                    if not trace.first_event_at:
+                        trace.first_event_at = time.monotonic()
+                    yield events
+                    if emulation.satisfied:
+                        break
+            yield emulation.close()
+            self._openers.observe(model.id, emulation.observed)
+        except UpstreamError as error:
+            self._keeper.failed(lease, error)
+            attempt.failure, attempt.message = error.code or error.type, error.message
+            raise
+        finally:
+            attempt.ended_at = time.monotonic()
+            self._keeper.release(lease)
 
     async def _renamed(self, prompt: Prompt, model: Model, error: UpstreamError) -> Model:
         """Look for the model's new id; the error stands if there is none."""

@@ -22,6 +22,10 @@ from k2think.errors import (
 
 MAX_ATTEMPTS = 3
 MAX_TOKENS = 16
+RETRY_SHARE = 0.2
+"""Of all requests, how many may be repeated because the upstream failed: an outage must not be made worse."""
+RETRY_RESERVE = 20.0
+"""Such repetitions that are always in hand at first, and saved up at most."""
 FIRST_PAUSE = 0.2
 """Seconds; each next pause is twice as long, and each is shortened by up to a half at random."""
 
@@ -34,11 +38,31 @@ class Again:
     rediscover: bool = False
 
 
-class Retries:
-    """What one request has used up."""
+class RetryBudget:
+    """What all requests together may still repeat."""
 
     def __init__(self) -> None:
+        self._left = RETRY_RESERVE
+
+    def earn(self) -> None:
+        """A request has come."""
+        self._left = min(self._left + RETRY_SHARE, RETRY_RESERVE)
+
+    def spend(self) -> bool:
+        """Take a repetition out; False if there is none left."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Retries:
+    """What one request has used up, out of a budget that all share."""
+
+    def __init__(self, budget: RetryBudget) -> None:
+        self._budget = budget
         self.tried: set[str] = set()  # ids of tokens that this request shall not lease again
+        self._tokens = 0
         self._attempts = 0
         self._tasks = 0
         self._renamed = False
@@ -47,8 +71,10 @@ class Retries:
         """Answer for an attempt that failed before anything was given away; None = give up."""
         match error:
             case CredentialRejected() | QuotaExceeded():
-                self.tried.add(credential_id)
-                return Again() if len(self.tried) < MAX_TOKENS else None
+                if isinstance(error, CredentialRejected):
+                    self.tried.add(credential_id)  # a limited one may serve again when it has rested
+                self._tokens += 1
+                return Again() if self._tokens < MAX_TOKENS else None
             case TaskAccepted():
                 self._tasks += 1
                 return Again() if self._tasks == 1 else None
@@ -57,7 +83,7 @@ class Retries:
                 return Again(rediscover=True) if first else None
             case _ if error.retryable:
                 self._attempts += 1
-                if self._attempts >= MAX_ATTEMPTS:
+                if self._attempts >= MAX_ATTEMPTS or not self._budget.spend():
                     return None
                 pause = FIRST_PAUSE * 2 ** (self._attempts - 1)
                 return Again(after=pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret is drawn

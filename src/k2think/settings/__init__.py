@@ -24,7 +24,7 @@ from k2think.settings.env_file import read_env_file
 from k2think.settings.example import SECTIONS, text_of, variables
 from k2think.settings.faults import Fault, SettingsError, shown
 from k2think.settings.kinds import Kind
-from k2think.settings.sections import Access, Credentials, Logging, Section, Server, Thinking, Tools, Upstream
+from k2think.settings.sections import Access, Credentials, Logging, Section, Server, Storage, Thinking, Tools, Upstream
 
 __all__ = [
     "Access",
@@ -34,6 +34,7 @@ __all__ = [
     "Server",
     "Settings",
     "SettingsError",
+    "Storage",
     "Thinking",
     "Tools",
     "Upstream",
@@ -51,6 +52,7 @@ class Settings(BaseModel):
     server: Server = Server()
     upstream: Upstream = Upstream()
     credentials: Credentials = Credentials()
+    storage: Storage = Storage()
     thinking: Thinking = Thinking()
     tools: Tools = Tools()
     logging: Logging = Logging()
@@ -85,6 +87,8 @@ class Settings(BaseModel):
             raise SettingsError(tuple(faults))
         base = env_file.parent if env_file else directory
         sections["credentials"] = _placed(sections["credentials"], given, base, beside)
+        storage: Storage = sections["storage"]
+        sections["storage"] = storage.model_copy(update={"state_dir": base / storage.state_dir.expanduser()})
         return cls(**sections, env_file=env_file, warnings=_warnings(given, written, sections["upstream"]))
 
 

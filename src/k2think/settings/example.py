@@ -11,13 +11,14 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from k2think.settings.kinds import Kind
-from k2think.settings.sections import Access, Credentials, Logging, Section, Server, Thinking, Tools, Upstream
+from k2think.settings.sections import Access, Credentials, Logging, Section, Server, Storage, Thinking, Tools, Upstream
 
 SECTIONS: Mapping[str, type[Section]] = {
     "access": Access,
     "server": Server,
     "upstream": Upstream,
     "credentials": Credentials,
+    "storage": Storage,
     "thinking": Thinking,
     "tools": Tools,
     "logging": Logging,

@@ -40,6 +40,10 @@ def _level(value: Any) -> Any:
     return value
 
 
+def _strategy(value: Any) -> Any:
+    return value.lower().replace("-", "_") if isinstance(value, str) else value
+
+
 def _host(value: str) -> str:
     value = value.removeprefix("[").removesuffix("]")
     if "/" in value or " " in value:
@@ -133,10 +137,12 @@ Port: TypeAlias = Annotated[int, Field(ge=0, le=65535), Kind("a whole number fro
 Count: TypeAlias = Annotated[int, Field(ge=1), Kind("a whole number from 1 up")]
 CountOrNone: TypeAlias = Annotated[int, Field(ge=0), Kind("a whole number from 0 up")]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False), Kind("a number of seconds above 0")]
+SecondsOrNone: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), Kind("a number of seconds from 0 up")]
 Minutes: TypeAlias = Annotated[float, Field(ge=60, allow_inf_nan=False), Kind("a number of seconds from 60 up")]
 Hours: TypeAlias = Annotated[float, Field(ge=3600, allow_inf_nan=False), Kind("a number of seconds from 3600 up")]
 Name: TypeAlias = Annotated[str, Kind("a name")]
 File: TypeAlias = Annotated[Path, Kind("the path of a file")]
+Folder: TypeAlias = Annotated[Path, Kind("the path of a folder")]
 Host: TypeAlias = Annotated[str, AfterValidator(_host), Kind("an address of this machine or 0.0.0.0 for all")]
 Origins: TypeAlias = Annotated[
     tuple[str, ...],
@@ -178,6 +184,11 @@ Template: TypeAlias = Annotated[
 ]
 Protocol: TypeAlias = Annotated[
     Literal["auto", "k2think", "openai"], BeforeValidator(_lower), Kind("auto, k2think or openai")
+]
+Strategy: TypeAlias = Annotated[
+    Literal["round_robin", "least_busy", "sticky"],
+    BeforeValidator(_strategy),
+    Kind("round_robin, least_busy or sticky"),
 ]
 ReasoningFormat: TypeAlias = Annotated[
     Literal["parsed", "raw", "hidden"], BeforeValidator(_lower), Kind("parsed, raw or hidden")

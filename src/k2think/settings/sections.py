@@ -125,6 +125,25 @@ class Credentials(Section):
         description="Script that makes the tokens: python SCRIPT ACCOUNTS_FILE TOKENS_FILE.tmp",
     )
     token_max_workers: kinds.Count = Field(default=4, description="Accounts that are signed in at once.")
+    token_strategy: kinds.Strategy = Field(
+        default="round_robin",
+        description="Which token serves next: round_robin (each in turn), least_busy (the one with the fewest running "
+        "requests) or sticky (a conversation stays with its token).",
+    )
+    token_max_concurrency: kinds.CountOrNone = Field(
+        default=0, description="Requests that one token may carry at once; 0: any number."
+    )
+    pool_wait: kinds.SecondsOrNone = Field(
+        default=10, description="Seconds that a request waits for a token where none can be used now."
+    )
+
+
+class Storage(Section):
+    """What the gateway remembers from one start to the next."""
+
+    state_dir: kinds.Folder = Field(
+        default=Path("data/state"), description="Folder for it: which tokens rest or are bad, what accounts there are."
+    )
 
 
 class Thinking(Section):

@@ -32,23 +32,24 @@ def log_request(method: str, path: str, status: int, started_at: float, request_
     access.info("%s %s %d %.0f ms %s", method, path, status, _since(started_at), request_id)
 
 
-def log_generation(trace: Trace, status: int, ending: str) -> None:
+def log_generation(trace: Trace) -> None:
     """Write the line of a generation: how it ended, how long it took, what it cost."""
     if not access.isEnabledFor(logging.INFO):
         return  # the line itself costs more than all the rest of this
     first = (trace.first_event_at - trace.started_at) * 1000 if trace.first_event_at else 0.0
+    failures = [attempt.failure for attempt in trace.attempts if attempt.failure]
     access.info(
         "chat %s %d %s%s first %.0f ms, all %.0f ms, tokens %d+%d, attempts %d%s %s",
         trace.model,
-        status,
-        ending,
+        trace.status,
+        trace.ending,
         " stream" if trace.stream else "",
         first,
         _since(trace.started_at),
         trace.prompt_tokens,
         trace.completion_tokens,
-        len(trace.credential_ids),
-        f" ({', '.join(trace.failures)})" if trace.failures else "",
+        len(trace.attempts),
+        f" ({', '.join(failures)})" if failures else "",
         trace.request_id,
     )
 

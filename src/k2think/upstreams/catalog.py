@@ -93,11 +93,16 @@ class Catalog:
     async def _list(self) -> tuple[str, ...]:
         tried: set[str] = set()
         while True:
-            credential = self._keeper.lease(tried)
+            lease = await self._keeper.lease(tried)
             try:
-                return await self._upstream.models(credential)
+                ids = await self._upstream.models(lease.credential)
             except UpstreamError as error:
-                self._keeper.report(credential, error)
-                tried.add(credential.id)
+                self._keeper.failed(lease, error)
+                tried.add(lease.credential.id)
                 if not isinstance(error, CredentialRejected) or len(tried) >= 3:
                     raise
+            else:
+                self._keeper.succeeded(lease)
+                return ids
+            finally:
+                self._keeper.release(lease)

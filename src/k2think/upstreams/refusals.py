@@ -8,7 +8,6 @@ as `{"error": …}`, with the model server's status. So a 401 may be about the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
@@ -24,6 +23,7 @@ from k2think.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from k2think.upstreams.waits import wait_in, wait_of
 
 MAX_MESSAGE = 500
 """Characters of an upstream's own words that are passed on."""
@@ -53,13 +53,12 @@ class Refusal(msgspec.Struct, frozen=True):
 def read_refusal(body: bytes) -> Refusal:
     """Read an error body of any form. Never raises."""
     try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return refusal_in(msgspec.json.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body.decode("utf-8", "replace").strip()
         if text[:200].lstrip().startswith("<"):
             return Refusal(Speaker.PAGE, "a web page")
         return Refusal(Speaker.NOBODY, _short(text))
-    return refusal_in(found)
 
 
 def refusal_in(found: Any) -> Refusal:
@@ -85,10 +84,12 @@ def error_of_status(
     """Classify an answer with an error status. `owns_tokens`: whose 401 is about our token. `now` in Unix seconds."""
     refusal = read_refusal(body)
     said = refusal.message or "nothing"
-    retry_after = parse_retry_after(headers.get("retry-after"), now)
+    retry_after = wait_of(headers, body, now)
     page = refusal.speaker is Speaker.PAGE
     if status in {401, 403, 405} and page:
         return EdgeBlocked(f"A firewall in front of the upstream answered {status} with a web page.")
+    if status == 407:
+        return UpstreamUnavailable("The proxy named by PROXY_URL asks for another user or password (407).")
     if names_unknown_model(status, refusal):
         return UpstreamModelUnknown(f"The upstream does not know the model: {said}", param="model")
     if status in {401, 403}:
@@ -120,10 +121,10 @@ def error_in_answer(found: Any) -> UpstreamError:
     said = f"The upstream reported an error: {refusal.message or 'without a word'}"
     words = {refusal.code, refusal.type}
     if words & {"rate_limit_exceeded", "rate_limit_error", "429", "insufficient_quota"}:
-        return QuotaExceeded(said)
+        return QuotaExceeded(said, retry_after=wait_in(found))
     if words & {"context_length_exceeded", "validation_error", "request_too_large"}:
         return RequestRefused(said, code=refusal.code or None)
-    return UpstreamUnavailable(said)
+    return UpstreamUnavailable(said, retry_after=wait_in(found))
 
 
 def names_unknown_model(status: int, refusal: Refusal) -> bool:
@@ -131,19 +132,6 @@ def names_unknown_model(status: int, refusal: Refusal) -> bool:
     if refusal.speaker is Speaker.SERVICE:
         return status in {400, 403, 404} and refusal.message == "Model not found"
     return status == 404 and (refusal.code == "model_not_found" or refusal.type in {"NotFoundError", "not_found_error"})
-
-
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait, from a `Retry-After` of seconds or of an HTTP date; None where it says nothing readable."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.replace(".", "", 1).isdecimal() and value.isascii():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _short(words: Any) -> str:

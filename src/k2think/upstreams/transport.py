@@ -51,6 +51,11 @@ class Reply:
         self._silence = patience.silence
         self._watch = self._loop.call_at(started + patience.first_event, self._look)
 
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """The cookies that the answer sets, name → value."""
+        return {name: cookie.value for name, cookie in self._response.cookies.items()}
+
     def began(self) -> None:
         """The first event has come: from here on silence is what counts."""
         self._last_read = self._loop.time()
@@ -174,7 +179,7 @@ class Transport:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """The gate for foreign exceptions."""
+    """The gate for foreign exceptions. Some of them quote the proxy's URL, password and all: they end here."""
     try:
         yield
     except aiohttp.ConnectionTimeoutError:
@@ -184,8 +189,8 @@ def _translated() -> Iterator[None]:
     except aiohttp.ClientConnectorError as error:
         raise UpstreamUnavailable(f"No connection to the upstream: {error.strerror or error.os_error}.") from error
     except aiohttp.ClientHttpProxyError as error:
-        raise UpstreamUnavailable(f"The proxy named by PROXY_URL answered {error.status}.") from error
+        raise UpstreamUnavailable(f"The proxy named by PROXY_URL answered {error.status}.") from None
     except aiohttp.ClientPayloadError as error:
         raise UpstreamUnavailable("The upstream's answer was cut off.") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise UpstreamUnavailable(f"The connection to the upstream failed ({type(error).__name__}).") from error
+        raise UpstreamUnavailable(f"The connection to the upstream failed ({type(error).__name__}).") from None

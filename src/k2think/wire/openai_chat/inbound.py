@@ -61,7 +61,7 @@ def to_question(request: ChatRequest, *, default_reasoning: ReasoningFormat) -> 
         sampling=_sampling(request),
         reasoning=request.reasoning_format or default_reasoning,
         live=stream,
-        user=request.user,
+        affinity=request.prompt_cache_key or request.user,
     )
     return Question(
         prompt=prompt,

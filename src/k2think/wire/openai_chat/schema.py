@@ -229,6 +229,7 @@ class ChatRequest(Struct, frozen=True, gc=False):
     stream_options: StreamOptions | None = None
     n: Choices | None = None
     user: str | None = None
+    prompt_cache_key: str | None = None
     # How the answer is drawn
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None

@@ -1,0 +1,136 @@
+"""`/admin/tokens`: seen, reset, switched, added and removed."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+
+from k2think.api.admin.answers import Refused, moment, shown, stats, success
+from k2think.api.body import read_json_body
+from k2think.credentials.credential import MAX_JWT, Credential
+from k2think.credentials.health import UnknownToken
+from k2think.credentials.pool import CONSECUTIVE_THRESHOLD
+from k2think.credentials.stock import Stock
+from k2think.gateway import Gateway
+
+MAX_BODY = 8 * 1024 * 1024
+MAX_PAGE = 1000
+
+
+class NewTokens(msgspec.Struct):
+    """The body that adds tokens."""
+
+    tokens: list[str]
+
+
+def tokens_router(gateway: Gateway) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/tokens")
+    keeper = gateway.keeper
+    pool = keeper.pool
+
+    def account_of(credential: Credential) -> str | None:
+        return gateway.refresher.account_of(credential) if gateway.refresher else None
+
+    def chosen(index: str) -> int:
+        """The index of a token that exists."""
+        if not (index.isascii() and index.isdecimal()):
+            raise Refused(f"'{index[:20]}' is no index: it must be a whole number.")
+        try:
+            pool.member(int(index))
+        except UnknownToken as error:
+            raise Refused(str(error)) from None
+        return int(index)
+
+    def stock() -> Stock:
+        if gateway.stock is None:
+            raise Refused("The keys come from UPSTREAM_API_KEY, so there is no token file to change.")
+        return gateway.stock
+
+    @router.get("", summary="List the tokens")
+    async def list_tokens(
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+        state: Literal["active", "cooling", "disabled", "expired"] | None = None,
+    ) -> dict[str, Any]:
+        members = [member for member in pool.snapshot(time.time()) if state in {None, member.state}]
+        page = members[offset : offset + limit]
+        tokens = [shown(member, account_of(member.credential)) for member in page]
+        return success(total=len(members), offset=offset, limit=limit, tokens=tokens)
+
+    @router.get("/stats", summary="Count the tokens")
+    async def token_stats() -> dict[str, Any]:
+        return success(**stats(gateway))
+
+    @router.get("/consecutive-failures", summary="How many tokens were rejected in a row")
+    async def consecutive_failures() -> dict[str, Any]:
+        return success(
+            consecutive_failures=pool.consecutive_failures,
+            threshold=CONSECUTIVE_THRESHOLD,
+            token_pool_size=len(pool),
+            auto_refresh_enabled=gateway.refresher is not None,
+            last_check=moment(time.time()),
+        )
+
+    @router.post("/reset-consecutive", summary="Begin that count anew")
+    async def reset_consecutive() -> dict[str, Any]:
+        previous = pool.reset_consecutive()
+        return success("Consecutive failures are counted anew.", previous_count=previous, current_count=0)
+
+    @router.post("/reset/{index}", summary="Forget a token's failures")
+    async def reset(index: str) -> dict[str, Any]:
+        pool.reset(number := chosen(index))
+        keeper.changed()
+        return success(f"Token {number} is as new.", **shown(pool.member(number)))
+
+    @router.post("/reset-all", summary="Forget the failures of all tokens")
+    async def reset_all() -> dict[str, Any]:
+        pool.reset_all()
+        keeper.changed()
+        return success("All tokens are as new.", **stats(gateway))
+
+    @router.post("/reload", summary="Read the token file again")
+    async def reload() -> dict[str, Any]:
+        if gateway.stock:
+            await gateway.stock.reload()
+        return success(f"{len(pool)} tokens are in use.", **stats(gateway))
+
+    @router.post("/{index}/disable", summary="Use a token no more")
+    async def disable(index: str) -> dict[str, Any]:
+        pool.disable(number := chosen(index))
+        keeper.changed()
+        return success(f"Token {number} is no longer used.", **shown(pool.member(number)))
+
+    @router.post("/{index}/enable", summary="Use a token again")
+    async def enable(index: str) -> dict[str, Any]:
+        pool.enable(number := chosen(index))
+        keeper.changed()
+        return success(f"Token {number} is used again.", **shown(pool.member(number)))
+
+    @router.post("", summary="Add tokens")
+    async def add(request: Request) -> dict[str, Any]:
+        try:
+            new = msgspec.json.decode(await read_json_body(request.scope, request.receive, MAX_BODY), type=NewTokens)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Refused(f'The body must be {{"tokens": ["…", …]}}: {error}') from None
+        for place, token in enumerate(new.tokens):
+            if not is_token(token):
+                raise Refused(f"tokens[{place}] is no token: it must be one word of ASCII signs.")
+        added = await stock().add(new.tokens)
+        return success(f"{added} tokens added.", added=added, **stats(gateway))
+
+    @router.delete("/{index}", summary="Remove a token")
+    async def remove(index: str) -> dict[str, Any]:
+        credential = pool.member(chosen(index)).credential
+        await stock().remove(credential)
+        return success(f"Token {credential.masked()} is gone.", **stats(gateway))
+
+    return router
+
+
+def is_token(text: str) -> bool:
+    """Whether this can stand on a line of the token file and in a header."""
+    return 0 < len(text) <= MAX_JWT and text.isascii() and text.isprintable() and not set(' "#,;\\') & set(text)
