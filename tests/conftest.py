@@ -28,10 +28,11 @@ MODEL = "MBZUAI-IFM/K2-Think"
 
 @dataclass(frozen=True)
 class Stage:
-    """What a test plays on: the gateway's URL, a client with the key, and the simulator behind."""
+    """What a test plays on: the gateway's URL, a client with the key and one without, and the simulator behind."""
 
     url: str
     http: httpx.Client
+    anyone: httpx.Client
     simulator: Simulator
     simulator_url: str
     tokens_file: Path
@@ -58,7 +59,7 @@ class Stage:
 
     def admin(self, path: str, method: str = "GET", **fields: Any) -> dict[str, Any]:
         """Call the admin API from this machine, without a key; expect success: its data."""
-        response = httpx.request(method, f"{self.url}/admin{path}", trust_env=False, **fields)
+        response = self.anyone.request(method, f"{self.url}/admin{path}", **fields)
         assert response.status_code == 200, response.text
         answer: dict[str, Any] = response.json()
         assert answer["status"] == "success"
@@ -71,13 +72,13 @@ class Stage:
 
     def seen(self) -> list[dict[str, Any]]:
         """The chats that reached the simulator, oldest first."""
-        found: list[dict[str, Any]] = httpx.get(f"{self.simulator_url}/simulator/requests").json()["requests"]
+        found: list[dict[str, Any]] = self.anyone.get(f"{self.simulator_url}/simulator/requests").json()["requests"]
         return found
 
     @contextmanager
     def openai(self, key: str = KEY) -> Iterator[OpenAI]:
         """The official client, without retries of its own."""
-        with OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0) as client:
+        with OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, http_client=client_of()) as client:
             yield client
 
 
@@ -112,12 +113,17 @@ def staging(directory: Path) -> Iterator[MakeStage]:
                 **settings,
             }
             url = stack.enter_context(serving(create_app(Settings.load(environ, directory=directory))))
-            http = stack.enter_context(
-                httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=120, trust_env=False)
+            http = stack.enter_context(client_of(base_url=url, headers={"Authorization": f"Bearer {KEY}"}))
+            return Stage(
+                url, http, stack.enter_context(client_of()), simulator, simulator_url, tokens_file, accounts_file
             )
-            return Stage(url, http, simulator, simulator_url, tokens_file, accounts_file)
 
         yield make
+
+
+def client_of(**options: Any) -> httpx.Client:
+    """An HTTP client for loopback: one that loads no certificates, which takes longer than most tests."""
+    return httpx.Client(verify=False, timeout=120, trust_env=False, **options)
 
 
 def account_line(email: str) -> str:

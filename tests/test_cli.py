@@ -25,11 +25,12 @@ from queue import Empty, Queue
 import pytest
 
 from k2think.checkup import findings
-from k2think.cli import main, masked, simulate
+from k2think.cli import main, simulate
 from k2think.listening import AddressUnusable, listen
 from k2think.settings import Settings
 from k2think.settings.example import variables
 from k2think.simulator.options import SimulatorOptions
+from k2think.simulator.tokens import mint_token
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "k2think_proxy.py"
@@ -42,6 +43,7 @@ PATIENCE = 120.0  # only a hang takes so long
 PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
 WITH_PACKAGE = PLAIN | {"PYTHONPATH": str(ROOT / "src")}
 KEY = {"VALID_API_KEY": "sk-test"}
+NOW = 1_800_000_000.0
 
 
 def python(
@@ -348,9 +350,14 @@ def test_check_says_what_is_wrong(command: Command) -> None:
     assert out.endswith("Something is wrong: see above.\n")
 
 
+def found(state: str, environ: dict[str, str], directory: Path) -> list[str]:
+    """What the check-up says of this state."""
+    said = findings(Settings.load(KEY | environ, directory=directory), NOW)
+    return [finding.text for finding in said if finding.state == state]
+
+
 def wrong(environ: dict[str, str], directory: Path) -> list[str]:
-    found = findings(Settings.load(KEY | environ, directory=directory))
-    return [finding.text for finding in found if finding.state == "wrong"]
+    return found("wrong", environ, directory)
 
 
 def test_check_misses_the_files_that_are_needed_and_no_others(tmp_path: Path) -> None:
@@ -370,26 +377,44 @@ def test_check_prints_the_example_configuration(tmp_path: Path) -> None:
     assert done.stdout == (ROOT / ".env.example").read_text(encoding="utf-8")
 
 
-# tokens
+def test_check_counts_the_tokens_that_have_expired_or_soon_will(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.txt"
+    old, late, good = (mint_token(f"{ttl}@example.com", ttl=ttl, now=NOW) for ttl in (-1.0, 600.0, 86400.0))
+    tokens.write_text(f"{old}\n{late}\n{good}\nsk-says-nothing\n")
+    assert wrong({}, tmp_path) == []
+    assert found("note", {}, tmp_path) == [
+        "Tokens: 1 of 4 expired already.",
+        "Tokens: 1 of 4 will expire within the hour.",
+    ]
+    tokens.write_text(old)
+    assert wrong({}, tmp_path) == ["Tokens: 1 of 1 expired already."]
 
 
-def test_tokens_are_listed_masked(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "tokens.txt").write_text("eyJ0abcdefghijklmnopqrstuvwxyz\nshort-secret\n")
-    code, out, _ = command("tokens", "list", **KEY)
-    assert code == 0
-    assert [line.split() for line in out.splitlines()[:2]] == [["0", "eyJ0…wxyz"], ["1", "…"]]
-    assert out.splitlines()[2].startswith("2 tokens in ")
-    assert "short" not in out
+def test_check_names_bad_lines_of_the_accounts_file_and_quotes_none(tmp_path: Path) -> None:
+    (tmp_path / "accounts.txt").write_text(
+        '{"email": "me@example.com", "k2_password": "hunter2"}\n\nme@example.com hunter2\n'
+    )
+    automatic = {"ENABLE_TOKEN_AUTO_UPDATE": "true"}
+    (bad,) = wrong(automatic, tmp_path)
+    assert "accounts.txt, line 3: " in bad
+    assert "hunter2" not in bad
+    assert f"Accounts: 1 in {tmp_path / 'accounts.txt'}" in found("ok", automatic, tmp_path)
+    (tmp_path / "accounts.txt").write_text("# none\n")
+    (none,) = wrong(automatic, tmp_path)
+    assert "holds no account" in none
 
 
-def test_no_token_is_a_failure(command: Command) -> None:
-    code, out, _ = command("tokens", "list", **KEY)
-    assert code == 1
-    assert out.startswith("0 tokens in ")
+def test_check_misses_a_script_that_was_named(tmp_path: Path) -> None:
+    (tmp_path / "accounts.txt").write_text('{"email": "me@example.com", "k2_password": "hunter2"}')
+    automatic = {"ENABLE_TOKEN_AUTO_UPDATE": "true"}
+    assert wrong(automatic, tmp_path) == []
+    (missing,) = wrong(automatic | {"GET_TOKENS_SCRIPT": "mine.py"}, tmp_path)
+    assert missing.startswith(f"GET_TOKENS_SCRIPT: {tmp_path / 'mine.py'} is not there")
 
 
-@pytest.mark.parametrize("length", range(60))
-def test_a_masked_token_shows_eight_characters_at_most_and_never_much_of_it(length: int) -> None:
-    secret = "".join(chr(ord("A") + index) for index in range(length))
-    shown = masked(secret).replace("…", "")
-    assert len(shown) <= min(8, length / 3)
+def test_check_says_when_nothing_can_be_kept_and_makes_nothing(tmp_path: Path) -> None:
+    assert not [text for text in found("note", {}, tmp_path) if text.startswith("State")]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    (said,) = (text for text in found("note", {"STATE_DIR": "file/state"}, tmp_path) if text.startswith("State"))
+    assert str(tmp_path / "file" / "state") in said

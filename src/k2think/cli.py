@@ -1,4 +1,6 @@
-"""The command line: `k2think serve`, `demo`, `simulate`, `check`, `tokens list`. Words and exit codes, no logic.
+"""The command line: `k2think serve`, `demo`, `simulate`, `check`, `tokens`. Words and exit codes, no logic.
+
+The web framework and the HTTP client are imported by the commands that serve: they take longer than all the rest.
 
 Exit codes: 0 done, 1 something is wrong (check, tokens), 2 cannot start.
 """
@@ -6,24 +8,23 @@ Exit codes: 0 done, 1 something is wrong (check, tokens), 2 cannot start.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from k2think import __version__
-from k2think.app import create_app
 from k2think.checkup import findings
-from k2think.credentials.token_file import TokenFileUnreadable, read_tokens
+from k2think.credentials.token_file import TokenFileUnreadable
 from k2think.listening import AddressUnusable, listen, run, running_beside, url_of
 from k2think.settings import Settings, SettingsError
 from k2think.settings.example import example
-from k2think.simulator.app import create_simulator
 from k2think.simulator.options import Account, Release, SimulatorOptions
 from k2think.simulator.tokens import mint_token
 from k2think.telemetry.logs import configure_logging
+from k2think.token_commands import tokens_app
 
 DEMO_KEY = "sk-k2think-demo"
 DEMO_TOKENS = 3
@@ -33,22 +34,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-tokens_app = typer.Typer(help="The tokens that the service is asked with.", no_args_is_help=True)
 app.add_typer(tokens_app, name="tokens")
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")]
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """How the command was started. `beside` is the folder of the script, where a `.env` may be."""
-
-    beside: Path | None = None
-
-
 def main(arguments: Sequence[str] | None = None, *, beside: Path | None = None) -> NoReturn:
-    """Run the command line; `arguments` without the program's name, by default those of the process."""
-    app(args=arguments, prog_name="k2think", obj=Caller(beside))
+    """Run the command line; `arguments` without the program's name, by default those of the process.
+
+    `beside` is the folder of the script that was started, where a `.env` may be; commands find it as `context.obj`.
+    """
+    app(args=arguments, prog_name="k2think", obj=beside)
     raise SystemExit(0)
 
 
@@ -71,7 +67,9 @@ def serve(
     """Serve the gateway with the settings of the environment and .env."""
     overrides = {"HOST": host or "", "PORT": "" if port is None else str(port)}
     try:
-        settings = Settings.load(beside=_caller(context).beside, overrides=overrides)
+        settings = Settings.load(beside=context.obj, overrides=overrides)
+        from k2think.app import create_app  # only now: what is wrong with the settings is told at once
+
         gateway = create_app(settings)
         listener = listen(settings.server.host, settings.server.port)
     except (SettingsError, TokenFileUnreadable, AddressUnusable) as error:
@@ -98,6 +96,9 @@ def serve(
 @app.command()
 def demo(port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway.")] = 8001) -> None:
     """Serve the gateway in front of a simulated K2-Think: needs no account, no token and no network."""
+    from k2think.app import create_app
+    from k2think.simulator.app import create_simulator
+
     try:
         gateway = listen("127.0.0.1", port)
         upstream = listen("127.0.0.1", 0)
@@ -146,6 +147,8 @@ def simulate(
     openai_key: Annotated[str | None, typer.Option(help="Key that /v1 asks for.")] = None,
 ) -> None:
     """Serve a simulated K2-Think web service, for tests and for trying things out."""
+    from k2think.simulator.app import create_simulator
+
     options = SimulatorOptions(
         release=release,
         shape=shape,
@@ -186,7 +189,7 @@ def check(
         typer.echo(example(), nl=False)
         return
     try:
-        found = list(findings(Settings.load(beside=_caller(context).beside)))
+        found = list(findings(Settings.load(beside=context.obj), time.time()))
     except SettingsError as error:
         for fault in error.faults:
             typer.echo(f"wrong {fault}")
@@ -196,32 +199,6 @@ def check(
     wrong = any(finding.state == "wrong" for finding in found)
     typer.echo("Something is wrong: see above." if wrong else "All is well.")
     raise typer.Exit(int(wrong))
-
-
-@tokens_app.command("list")
-def list_tokens(context: typer.Context) -> None:
-    """List the tokens of the token file, masked."""
-    try:
-        path = Settings.load(beside=_caller(context).beside).credentials.tokens_file
-        tokens = read_tokens(path)
-    except SettingsError as error:
-        _cannot_start(error)
-    except TokenFileUnreadable as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    for index, token in enumerate(tokens):
-        typer.echo(f"{index:>5}  {masked(token.secret)}")
-    typer.echo(f"{len(tokens)} token{'' if len(tokens) == 1 else 's'} in {path}")
-    raise typer.Exit(0 if tokens else 1)
-
-
-def masked(secret: str) -> str:
-    """The ends of a secret; of one too short for that, nothing."""
-    return f"{secret[:4]}…{secret[-4:]}" if len(secret) >= 24 else "…"
-
-
-def _caller(context: typer.Context) -> Caller:
-    return context.obj if isinstance(context.obj, Caller) else Caller()
 
 
 def _account(text: str) -> tuple[str, Account]:

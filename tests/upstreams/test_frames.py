@@ -167,3 +167,10 @@ def test_text_after_the_finish_is_not_part_of_the_answer() -> None:
 def test_half_an_emoji_is_shown_as_unreadable_and_a_whole_one_stays() -> None:
     half = b'{"choices":[{"delta":{"content":"a\\ud83d b\\ude42 \\ud83d\\ude42"}}]}'
     assert read(half, STOP)[0] == TextDelta("a\ufffd b\ufffd 🙂")
+
+
+@pytest.mark.parametrize("name", ["error", "detail", "anything", "usage"])
+def test_json_nested_without_end_is_a_failure_of_the_upstream_and_not_of_ours(name: str) -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    with pytest.raises(UpstreamError):
+        FrameReader().feed(b'{"%s": %s}' % (name.encode(), deep))

@@ -128,6 +128,8 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 def _names_this_machine(url: bytes) -> bool:
+    if b"@" in url:  # no browser and no client of ours writes a user there
+        return False
     try:
         host = urlsplit(url.decode("ascii")).hostname or ""
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
 
 from k2think.errors import ModelNotFound
 from k2think.upstreams.catalog import Catalog
@@ -18,14 +19,14 @@ def models_router(catalog: Catalog) -> APIRouter:
     router = APIRouter(prefix="/v1/models", tags=["models"])
 
     @router.get("", summary="List the models")
-    async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model(name) for name in await catalog.names()]}
+    async def list_models() -> Response:
+        return JSONResponse({"object": "list", "data": [_model(name) for name in await catalog.names()]})
 
     @router.get("/{model_id:path}", summary="Describe one model")
-    async def get_model(model_id: str) -> dict[str, Any]:
+    async def get_model(model_id: str) -> Response:
         for name in await catalog.names():
             if name.lower() == model_id.lower():
-                return _model(name)
+                return JSONResponse(_model(name))
         raise ModelNotFound(model_id)
 
     return router

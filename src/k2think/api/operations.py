@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
 
 from k2think import __version__
 from k2think.credentials.keeper import Keeper
@@ -18,27 +18,31 @@ def operations_router(keeper: Keeper) -> APIRouter:
     started_at = time.monotonic()
 
     @router.get("/", summary="What this is and where things are")
-    async def root() -> dict[str, Any]:
-        return {
-            "name": "K2Think API Proxy",
-            "version": __version__,
-            "description": "An OpenAI-compatible API for MBZUAI's K2-Think reasoning model.",
-            "endpoints": {
-                "chat": "POST /v1/chat/completions",
-                "models": "GET /v1/models",
-                "health": "GET /health",
-                "admin": "GET /admin/tokens/stats",
-                "documentation": "GET /docs",
-            },
-        }
+    async def root() -> Response:
+        return JSONResponse(
+            {
+                "name": "K2Think API Proxy",
+                "version": __version__,
+                "description": "An OpenAI-compatible API for MBZUAI's K2-Think reasoning model.",
+                "endpoints": {
+                    "chat": "POST /v1/chat/completions",
+                    "models": "GET /v1/models",
+                    "health": "GET /health",
+                    "admin": "GET /admin/tokens/stats",
+                    "documentation": "GET /docs",
+                },
+            }
+        )
 
     @router.get("/health", summary="Liveness, and how many tokens are usable")
-    async def health() -> dict[str, Any]:
-        return {
-            "status": "ok",
-            "version": __version__,
-            "uptime_seconds": round(time.monotonic() - started_at),
-            "tokens": asdict(keeper.summary()),
-        }
+    async def health() -> Response:
+        return JSONResponse(
+            {
+                "status": "ok",
+                "version": __version__,
+                "uptime_seconds": round(time.monotonic() - started_at),
+                "tokens": asdict(keeper.summary()),
+            }
+        )
 
     return router

@@ -10,8 +10,8 @@ from watchfiles import Change, awatch
 
 logger = logging.getLogger(__name__)
 
-SETTLED_AFTER = 400
-"""Milliseconds without another change, up to which changes count as one: editors write in several steps."""
+TOGETHER = 400
+"""Milliseconds within which changes count as one: editors write in several steps."""
 
 
 async def watch(files: Mapping[Path, Callable[[], Awaitable[None]]]) -> None:
@@ -32,9 +32,7 @@ async def watch(files: Mapping[Path, Callable[[], Awaitable[None]]]) -> None:
     def concerns_us(_: Change, path: str) -> bool:
         return Path(path) in places
 
-    async for changes in awatch(
-        *folders, *present, watch_filter=concerns_us, recursive=False, debounce=SETTLED_AFTER * 4, step=SETTLED_AFTER
-    ):
+    async for changes in awatch(*folders, *present, watch_filter=concerns_us, recursive=False, debounce=TOGETHER):
         for file in {places[Path(path)] for _, path in changes}:
             logger.debug("%s has changed", file)
             await files[file]()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -86,7 +86,17 @@ def _upstream_url(value: str) -> str:
 def _proxy_url(value: SecretStr | None) -> SecretStr | None:
     if value is not None and (fault := _url_fault(value.get_secret_value())):
         raise ValueError(fault)
+    if value is not None and not _latin(unquote(value.get_secret_value())):
+        raise ValueError("holds a character that cannot stand in a user name or password.")
     return value
+
+
+def _latin(text: str) -> bool:
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _origins(value: tuple[str, ...]) -> tuple[str, ...]:

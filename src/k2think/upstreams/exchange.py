@@ -47,7 +47,7 @@ async def list_models(
         raise UpstreamTimeout("The upstream did not list its models in time.") from None
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UpstreamUnavailable("The upstream's list of models is not JSON (K2THINK_API_URL?).") from None
     entries: Any = found.get("data") if isinstance(found, dict) else found
     if not isinstance(entries, list):

@@ -88,6 +88,8 @@ class FrameReader:
             frame = self._decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return self._feed_again(data)
+        except RecursionError:
+            raise UpstreamUnavailable("The upstream sent JSON that is nested too deeply.") from None
         if frame is None:
             raise UpstreamUnavailable("The upstream answered null: the model server behind it failed.")
         return self._read(frame)
@@ -109,13 +111,13 @@ class FrameReader:
 
     def _read(self, frame: _Frame) -> list[Event]:
         if _given(frame.error):
-            raise error_in_answer(msgspec.json.decode(frame.error))
+            raise error_in_answer(_decoded(frame.error))
         if frame.choices:
             events = self._read_choice(frame.choices[0])
         elif frame.content is not None:
             events = self._read_snapshot(frame.content)
         elif _given(frame.detail):
-            raise error_in_answer({"detail": msgspec.json.decode(frame.detail)})
+            raise error_in_answer({"detail": _decoded(frame.detail)})
         elif frame.task_id is not None or frame.task_ids is not None:
             raise TaskAccepted("The upstream queued the chat as a task instead of answering it.")
         else:
@@ -169,11 +171,18 @@ def _given(raw: Raw) -> bool:
     return bool(raw) and bytes(raw) != b"null"
 
 
+def _decoded(raw: Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except RecursionError:
+        return "something nested too deeply"
+
+
 def _read_usage(raw: Raw) -> Usage | None:
     """Read a usage object; one of another form tells nothing and does no harm."""
     try:
         usage = msgspec.json.decode(raw, type=_Usage)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     reasoning: Any = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
     cached: Any = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens

@@ -38,9 +38,9 @@ def answer_refusals(app: FastAPI) -> None:
         app.add_exception_handler(kind, refused)
 
 
-def success(message: str | None = None, **data: Any) -> dict[str, Any]:
+def success(message: str | None = None, **data: Any) -> Response:
     """The answer of a call that was done."""
-    return {"status": "success", **({"message": message} if message else {}), "data": data}
+    return JSONResponse({"status": "success", **({"message": message} if message else {}), "data": data})
 
 
 def moment(at: float | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import Response
 
 from k2think.api.admin.answers import Refused, moment, success
 from k2think.gateway import Gateway
@@ -16,7 +17,7 @@ def requests_router(gateway: Gateway) -> APIRouter:
     router = APIRouter(prefix="/requests")
 
     @router.get("/{request_id}", summary="How a recent request was served")
-    async def request_served(request_id: str) -> dict[str, Any]:
+    async def request_served(request_id: str) -> Response:
         if (trace := gateway.recent.get(request_id)) is None:
             raise Refused("There is no such request among the last ones (the id is its x-request-id).", status=404)
         return success(**_told(trace, gateway))

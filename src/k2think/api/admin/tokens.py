@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
 
 from k2think.api.admin.answers import Refused, moment, shown, stats, success
 from k2think.api.body import read_json_body
@@ -55,18 +56,18 @@ def tokens_router(gateway: Gateway) -> APIRouter:
         offset: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
         state: Literal["active", "cooling", "disabled", "expired"] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Response:
         members = [member for member in pool.snapshot(time.time()) if state in {None, member.state}]
         page = members[offset : offset + limit]
         tokens = [shown(member, account_of(member.credential)) for member in page]
         return success(total=len(members), offset=offset, limit=limit, tokens=tokens)
 
     @router.get("/stats", summary="Count the tokens")
-    async def token_stats() -> dict[str, Any]:
+    async def token_stats() -> Response:
         return success(**stats(gateway))
 
     @router.get("/consecutive-failures", summary="How many tokens were rejected in a row")
-    async def consecutive_failures() -> dict[str, Any]:
+    async def consecutive_failures() -> Response:
         return success(
             consecutive_failures=pool.consecutive_failures,
             threshold=CONSECUTIVE_THRESHOLD,
@@ -76,42 +77,42 @@ def tokens_router(gateway: Gateway) -> APIRouter:
         )
 
     @router.post("/reset-consecutive", summary="Begin that count anew")
-    async def reset_consecutive() -> dict[str, Any]:
+    async def reset_consecutive() -> Response:
         previous = pool.reset_consecutive()
         return success("Consecutive failures are counted anew.", previous_count=previous, current_count=0)
 
     @router.post("/reset/{index}", summary="Forget a token's failures")
-    async def reset(index: str) -> dict[str, Any]:
+    async def reset(index: str) -> Response:
         pool.reset(number := chosen(index))
         keeper.changed()
         return success(f"Token {number} is as new.", **shown(pool.member(number)))
 
     @router.post("/reset-all", summary="Forget the failures of all tokens")
-    async def reset_all() -> dict[str, Any]:
+    async def reset_all() -> Response:
         pool.reset_all()
         keeper.changed()
         return success("All tokens are as new.", **stats(gateway))
 
     @router.post("/reload", summary="Read the token file again")
-    async def reload() -> dict[str, Any]:
+    async def reload() -> Response:
         if gateway.stock:
             await gateway.stock.reload()
         return success(f"{len(pool)} tokens are in use.", **stats(gateway))
 
     @router.post("/{index}/disable", summary="Use a token no more")
-    async def disable(index: str) -> dict[str, Any]:
+    async def disable(index: str) -> Response:
         pool.disable(number := chosen(index))
         keeper.changed()
         return success(f"Token {number} is no longer used.", **shown(pool.member(number)))
 
     @router.post("/{index}/enable", summary="Use a token again")
-    async def enable(index: str) -> dict[str, Any]:
+    async def enable(index: str) -> Response:
         pool.enable(number := chosen(index))
         keeper.changed()
         return success(f"Token {number} is used again.", **shown(pool.member(number)))
 
     @router.post("", summary="Add tokens")
-    async def add(request: Request) -> dict[str, Any]:
+    async def add(request: Request) -> Response:
         try:
             new = msgspec.json.decode(await read_json_body(request.scope, request.receive, MAX_BODY), type=NewTokens)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -123,7 +124,7 @@ def tokens_router(gateway: Gateway) -> APIRouter:
         return success(f"{added} tokens added.", added=added, **stats(gateway))
 
     @router.delete("/{index}", summary="Remove a token")
-    async def remove(index: str) -> dict[str, Any]:
+    async def remove(index: str) -> Response:
         credential = pool.member(chosen(index)).credential
         await stock().remove(credential)
         return success(f"Token {credential.masked()} is gone.", **stats(gateway))

@@ -6,11 +6,14 @@ from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
 
 from k2think.api.admin.answers import Refused, moment, stats, success
 from k2think.credentials.account_book import Record
 from k2think.credentials.mint import UpdateFailed
 from k2think.gateway import Gateway
+
+OFF = "Automatic updates are off (ENABLE_TOKEN_AUTO_UPDATE)."
 
 
 def updater_router(gateway: Gateway) -> APIRouter:
@@ -19,9 +22,9 @@ def updater_router(gateway: Gateway) -> APIRouter:
     refresher = gateway.refresher
 
     @router.get("/status", summary="How the automatic update is doing")
-    async def updater_status() -> dict[str, Any]:
+    async def updater_status() -> Response:
         if refresher is None:
-            return {"status": "disabled", "message": "Automatic updates are off (ENABLE_TOKEN_AUTO_UPDATE)."}
+            return JSONResponse({"status": "disabled", "message": OFF})
         progress = refresher.progress()
         problems = [_problem(record) for record in progress.accounts if record.reason]
         return success(
@@ -43,9 +46,9 @@ def updater_router(gateway: Gateway) -> APIRouter:
         )
 
     @router.post("/force-update", summary="Make all tokens anew, now")
-    async def force_update() -> dict[str, Any]:
+    async def force_update() -> Response:
         if refresher is None:
-            raise Refused("Automatic updates are off (ENABLE_TOKEN_AUTO_UPDATE).")
+            raise Refused(OFF)
         try:
             await refresher.update_now()
         except UpdateFailed as error:
