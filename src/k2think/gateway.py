@@ -63,7 +63,7 @@ class Gateway:
         self.recent = Recent()
         storage = DirectoryStorage(settings.storage.state_dir)
         self._persistence = Persistence(storage, self.keeper)
-        self._transports = [_transport(settings, proxied=settings.upstream.proxy_chat)]
+        self._transports = [transport_of(settings, proxied=settings.upstream.proxy_chat)]
         self.refresher: Refresher | None = None
         if renewals and self.stock:
             book = AccountBook()
@@ -143,7 +143,7 @@ class Gateway:
     def _for_sign_in(self) -> Transport:
         """Sign-ins go through the proxy in any case."""
         if not self.settings.upstream.proxy_chat:
-            self._transports.append(_transport(self.settings, proxied=True))
+            self._transports.append(transport_of(self.settings, proxied=True))
         return self._transports[-1]
 
     async def _tokens_edited(self) -> None:
@@ -189,7 +189,8 @@ def _tokens(file: TokenFile) -> tuple[Credential, ...]:
     return file.read()
 
 
-def _transport(settings: Settings, *, proxied: bool) -> Transport:
+def transport_of(settings: Settings, *, proxied: bool) -> Transport:
+    """The HTTP client that the settings describe; `proxied`: through PROXY_URL, if there is one."""
     upstream = settings.upstream
     proxy = upstream.proxy_url.get_secret_value() if upstream.proxy_url and proxied else None
     return Transport(

@@ -11,10 +11,11 @@ from typing import Literal, TypeAlias
 from k2think.credentials.credential import Account, Credential
 from k2think.credentials.signing_in import Outcome, sign_in_all
 from k2think.errors import CredentialRejected, UpstreamError
+from k2think.gateway import transport_of
 from k2think.settings import Settings
 from k2think.upstreams.k2think.login import K2ThinkLogin
 from k2think.upstreams.openai import OpenAIUpstream
-from k2think.upstreams.transport import Patience, Transport
+from k2think.upstreams.transport import Transport
 
 Ask: TypeAlias = Callable[[Credential], Awaitable[object]]
 
@@ -73,17 +74,7 @@ async def _verdict(ask: Ask, credential: Credential) -> Verdict:
 
 @asynccontextmanager
 async def _transport(settings: Settings, *, proxied: bool) -> AsyncIterator[Transport]:
-    upstream = settings.upstream
-    transport = Transport(
-        patience=Patience(
-            connect=upstream.connect_timeout,
-            first_event=upstream.first_event_timeout,
-            silence=upstream.request_timeout,
-            total=upstream.total_timeout,
-        ),
-        max_connections=settings.credentials.token_max_workers,
-        proxy=upstream.proxy_url.get_secret_value() if upstream.proxy_url and proxied else None,
-    )
+    transport = transport_of(settings, proxied=proxied)
     await transport.start()
     try:
         yield transport

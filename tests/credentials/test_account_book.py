@@ -237,7 +237,7 @@ def four_states() -> AccountBook:
     return book
 
 
-def restarted(book: AccountBook, fingerprint: str, *, eager: bool) -> AccountBook:
+def restarted(book: AccountBook, version: str, *, eager: bool) -> AccountBook:
     kept = msgspec.json.encode(book.ledger(NOW))
     assert b"password-" not in kept
     assert b"secret-" not in kept
@@ -245,7 +245,7 @@ def restarted(book: AccountBook, fingerprint: str, *, eager: bool) -> AccountBoo
     assert ledger.last_update == NOW
     again = AccountBook(randomness=NoJitter())
     again.restore(ledger)
-    again.learn([book.account(record) for record in book.records()], fingerprint, eager=eager)
+    again.learn([book.account(record) for record in book.records()], version, eager=eager)
     return again
 
 

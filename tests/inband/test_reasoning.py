@@ -325,7 +325,8 @@ def test_what_is_held_comes_before_everything_that_is_no_text(opener: Opener, te
 def test_a_quotation_mark_counts_also_in_a_delta_that_means_nothing_else(head: str) -> None:
     pieces = ["the", ' "', "</think>", '" tag']
     outcome = run(ReasoningReader("present"), map(T, [head, *pieces]))
-    assert [event.text for event in outcome if isinstance(event, R | T)] == [head.split(">")[-1] + "".join(pieces)]
+    shown = head.rpartition(">")[2] + "".join(pieces)
+    assert [event.text for event in outcome if isinstance(event, R | T)] == [shown]
 
 
 def test_an_answer_that_turns_out_to_have_been_thinking_does_not_stick_to_the_answer() -> None:

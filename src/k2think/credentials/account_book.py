@@ -46,9 +46,9 @@ class Record(Struct, omit_defaults=True):
 
 
 class Ledger(Struct, frozen=True, omit_defaults=True):
-    """The book as it is kept between two starts. `fingerprint`: of the accounts file that it speaks of."""
+    """The book as it is kept between two starts. `version`: of the accounts file that it speaks of."""
 
-    fingerprint: str = ""
+    version: str = ""
     records: tuple[Record, ...] = ()
     last_update: float = 0.0
 
@@ -57,7 +57,7 @@ class AccountBook:
     """The accounts of the file and their records."""
 
     def __init__(self, *, min_between: float = MIN_BETWEEN, randomness: random.Random | None = None) -> None:
-        self.fingerprint = ""
+        self.version = ""
         self._min_between = min_between
         self._random = randomness or random.Random()  # noqa: S311 - spreads sign-ins, guards nothing
         self._accounts: dict[str, Account] = {}
@@ -68,13 +68,13 @@ class AccountBook:
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def learn(self, accounts: Iterable[Account], fingerprint: str, *, eager: bool) -> None:
+    def learn(self, accounts: Iterable[Account], version: str, *, eager: bool) -> None:
         """Have these accounts from now on; `eager`: those that are new are to be signed in.
 
         If the file is another than before, those that were refused get another chance.
         """
-        changed = fingerprint != self.fingerprint
-        self.fingerprint = fingerprint
+        changed = version != self.version
+        self.version = version
         self._accounts = {account.email.lower(): account for account in accounts}
         records = {}
         for key, account in self._accounts.items():
@@ -175,11 +175,11 @@ class AccountBook:
 
     def ledger(self, last_update: float) -> Ledger:
         """The book, to be kept."""
-        return Ledger(self.fingerprint, tuple(self._records.values()), last_update)
+        return Ledger(self.version, tuple(self._records.values()), last_update)
 
     def restore(self, ledger: Ledger) -> None:
         """Take up a kept book; `learn` comes after."""
-        self.fingerprint = ledger.fingerprint
+        self.version = ledger.version
         self._records = {record.email.lower(): record for record in ledger.records}
         self._index()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -26,13 +26,13 @@ class AccountFileUnreadable(Exception):
 class AccountList:
     """What the file holds.
 
-    `faults` are sentences, "line 3: …", about lines that do not count. `fingerprint` changes whenever the content
-    does; of a missing file it is empty. Keep it in memory only: it is made from the passwords.
+    `faults` are sentences, "line 3: …", about lines that do not count. `version` changes whenever the file does, and
+    tells nothing of what is in it; of a missing file it is empty.
     """
 
     accounts: tuple[Account, ...] = ()
     faults: tuple[str, ...] = ()
-    fingerprint: str = ""
+    version: str = ""
 
 
 def read_accounts(path: Path) -> AccountList:
@@ -40,6 +40,7 @@ def read_accounts(path: Path) -> AccountList:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
+            status = os.fstat(file.fileno())
         if len(content) > MAX_FILE_BYTES:
             raise AccountFileUnreadable(
                 f"{path} is larger than {MAX_FILE_BYTES // 1024 // 1024} MB. Name the right file (ACCOUNTS_FILE)."
@@ -55,7 +56,7 @@ def read_accounts(path: Path) -> AccountList:
         ) from None
     except OSError as error:
         raise AccountFileUnreadable(f"{path} cannot be read: {error.strerror}. Let this user read it.") from error
-    return AccountList(accounts, faults, hashlib.sha256(content).hexdigest())
+    return AccountList(accounts, faults, f"{status.st_mtime_ns:x}-{status.st_size:x}")
 
 
 def parse_accounts(text: str) -> tuple[tuple[Account, ...], tuple[str, ...]]:

@@ -266,10 +266,10 @@ class Refresher:
             self._last_error = str(error)
             logger.warning("%s", error)
             return
-        if found.fingerprint != self._book.fingerprint:
+        if found.version != self._book.version:
             for fault in found.faults:
                 logger.warning("%s, %s", self.accounts_file, fault)
-        self._book.learn(found.accounts, found.fingerprint, eager=eager)
+        self._book.learn(found.accounts, found.version, eager=eager)
 
     def _keep(self) -> None:
         self._look_again = 0.0
