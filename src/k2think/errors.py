@@ -186,6 +186,8 @@ class NoCredential(GatewayError):
         busy: bool = False,
     ) -> None:
         super().__init__(message, code=code, status=status, retry_after=retry_after)
+        if self.status == 429:
+            self.type = "rate_limit_error"
         self.busy = busy
 
 

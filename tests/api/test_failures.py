@@ -142,12 +142,12 @@ def test_a_passing_failure_of_upstream_goes_unnoticed(stage: Stage, fault: str, 
     ],
 )
 def test_a_lasting_failure_is_reported_after_three_attempts_and_burns_no_token(
-    stage: Stage, fault: str, status: int, code: str
+    make_stage: MakeStage, fault: str, status: int, code: str
 ) -> None:
-    before = stage.simulator.state.chats
+    stage = make_stage()  # of its own: several such failures in a row are an incident
     response = stage.ask(f"[[fault={fault}]]")
     assert (response.status_code, error_of(response)["code"]) == (status, code)
-    assert stage.simulator.state.chats - before == 3
+    assert len(stage.seen()) == 3
     assert stage.http.get("/health").json()["tokens"]["active"] == 3
     if status == 503:
         assert int(response.headers["retry-after"]) >= 1
@@ -175,7 +175,7 @@ def test_when_all_tokens_are_limited_the_client_learns_for_how_long(make_stage: 
     response = pool.ask("[[fault=429_retry_after retry_after=70]]")
     assert response.status_code == 429
     assert error_of(response)["code"] == "rate_limit_exceeded"
-    assert 60 <= int(response.headers["retry-after"]) <= 70
+    assert 60 <= int(response.headers["retry-after"]) <= 70 * 1.1 + 1  # with a little more, at random
     assert len(pool.seen()) == 1
 
 

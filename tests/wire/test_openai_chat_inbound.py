@@ -114,6 +114,7 @@ def test_usage_is_included_in_a_stream_that_asks_for_it(fields: dict[str, Any], 
 def test_n_and_user() -> None:
     asked = question(n=8, user="alice")
     assert (asked.n, asked.prompt.affinity) == (8, "alice")
+    assert question(user="alice", prompt_cache_key="talk 5").prompt.affinity == "talk 5"
     whole = question(n=3.0).n
     assert whole == 3
     assert type(whole) is int
@@ -271,7 +272,7 @@ def test_what_cannot_be_honoured_is_refused(fields: dict[str, Any], param: str) 
         {"tools": [{"type": "custom", "custom": {"name": "run"}}]},
         {"functions": [{"name": "f"}], "function_call": "auto"},
         {"functions": [{"name": "f"}], "function_call": "none"},
-        {"safety_identifier": "x", "prompt_cache_key": "y", "metadata": {"a": "b"}, "store": True},
+        {"safety_identifier": "x", "metadata": {"a": "b"}, "store": True},
         {"service_tier": "flex", "verbosity": "low", "prediction": {"type": "content", "content": "x"}},
         {"web_search_options": {}},
         {"include_reasoning": False, "reasoning": {"exclude": True}, "chat_template_kwargs": {"thinking": False}},

@@ -158,6 +158,7 @@ class Pool:
         for key, member in old.items():
             if key not in members:
                 member.state = "gone"
+        self.current_index = min(self.current_index, max(0, len(members) - 1))
         self._members = members
         self._list = list(members.values())
         self._states: Counter[State] = Counter(member.state for member in self._list)

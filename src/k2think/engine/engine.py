@@ -41,7 +41,7 @@ class Engine:
         self._keeper = keeper
         self._admission = admission
         self._openers = openers
-        self._budget = RetryBudget()
+        self._budget = RetryBudget(time.monotonic())
 
     async def complete(self, prompt: Prompt, trace: Trace) -> Completion:
         """Give the whole answer. Raises `GatewayError`."""
@@ -55,7 +55,7 @@ class Engine:
 
         Raises `GatewayError`: `StreamBroken` after the first events, others before them. Closing the iterator hangs up.
         """
-        self._budget.earn()
+        self._budget.earn(time.monotonic())
         async with self._admission.place():
             retries = Retries(self._budget)
             model = await self._catalog.resolve(prompt.model)

@@ -23,9 +23,10 @@ from k2think.errors import (
 MAX_ATTEMPTS = 3
 MAX_TOKENS = 16
 RETRY_SHARE = 0.2
-"""Of all requests, how many may be repeated because the upstream failed: an outage must not be made worse."""
-RETRY_RESERVE = 20.0
-"""Such repetitions that are always in hand at first, and saved up at most."""
+RETRIES_PER_SECOND = 1.0
+RETRY_RESERVE = 50.0
+"""Repetitions because the upstream failed: so many for each request that comes, so many a second even if few come, and
+so many saved up at most. An outage must not be made worse by all who try again."""
 FIRST_PAUSE = 0.2
 """Seconds; each next pause is twice as long, and each is shortened by up to a half at random."""
 
@@ -39,14 +40,17 @@ class Again:
 
 
 class RetryBudget:
-    """What all requests together may still repeat."""
+    """What all requests together may still repeat. `now`: seconds of a clock that never goes back."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self._left = RETRY_RESERVE
+        self._then = now
 
-    def earn(self) -> None:
+    def earn(self, now: float) -> None:
         """A request has come."""
-        self._left = min(self._left + RETRY_SHARE, RETRY_RESERVE)
+        earned = RETRY_SHARE + (now - self._then) * RETRIES_PER_SECOND
+        self._left = min(self._left + earned, RETRY_RESERVE)
+        self._then = now
 
     def spend(self) -> bool:
         """Take a repetition out; False if there is none left."""
