@@ -165,15 +165,39 @@ def test_a_wrong_account_and_a_limited_one_are_told_and_the_others_do(
 
 
 def test_an_account_whose_sign_in_gives_the_same_dead_token_again_is_set_aside(make_stage: MakeStage) -> None:
-    accounts = {email: Account() for email in EMAILS} | {"gone@example.com": Account(faults=("rejected",))}
-    options = SimulatorOptions(release="0.6.28", models=MODELS, accounts=accounts)
+    bad = "bad@example.com"
+    accounts = {email: Account() for email in EMAILS} | {bad: Account(faults=("rejected",))}
+    options = SimulatorOptions(release="0.6.28", models=MODELS, accounts=accounts)  # its tokens are always the same
     stage = make_stage(tokens=(), accounts=tuple(accounts), options=options, **AUTO)
     until(lambda: stage.updater()["update_count"])
-    until(lambda: stage.ask("hello").is_success and stage.admin("/tokens/stats")["consecutive_failures"] == 0)
-    until(lambda: stage.ask("hello").is_success and "3" in failures(stage))
-    stage.admin("/tokens/updater/force-update", "POST")
-    stage.admin("/tokens/updater/force-update", "POST")
-    assert stage.admin("/tokens/stats")["total_tokens"] >= len(EMAILS)
+    until(lambda: stage.answer("hello") and "1" in failures(stage))
+    for tried in (2, 3):  # once more with each full update, and no more often
+        stage.admin("/tokens/updater/force-update", "POST")
+        assert stage.simulator.state.sign_ins[bad].attempts == tried
+        (problem,) = stage.updater()["accounts"]["problems"]
+        assert (problem["email"], problem["state"]) == (bad, "set_aside")
+        assert "refused" in problem["reason"]
+        assert stage.admin("/tokens/stats")["total_tokens"] == len(EMAILS)
+
+
+def test_a_script_of_the_users_own_makes_the_tokens(make_stage: MakeStage, tmp_path: Path) -> None:
+    script = tmp_path / "my_tokens.py"
+    script.write_text(
+        "import sys\n"
+        "accounts, tokens = sys.argv[1:]\n"
+        "assert tokens.endswith('tokens.txt.tmp') and 'user0@example.com' in open(accounts).read()\n"
+        f"open(tokens, 'w').write({mint_token('made@example.com')!r})\n"
+    )
+    stage = make_stage(accounts=EMAILS, GET_TOKENS_SCRIPT=str(script), **AUTO)
+    assert stage.admin("/tokens/updater/force-update", "POST")["total_tokens"] == 1
+    stage.answer("hello")
+    assert stage.seen()[-1]["account"] == "made@example.com"
+    assert sign_ins(stage) == 0
+    script.write_text("raise SystemExit('no')")
+    refused = stage.http.post("/admin/tokens/updater/force-update")
+    assert refused.status_code == 502
+    assert "exit code 1" in refused.json()["message"]
+    stage.answer("hello")
 
 
 def test_edited_files_are_taken_up(make_stage: MakeStage) -> None:
