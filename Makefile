@@ -4,6 +4,9 @@ PYTHON ?= python3
 UV ?= uv
 BIN := .venv/bin
 
+# Compiled once for all the processes that the tests start, also where somebody has switched that off.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo test check lock clean
 
 help:

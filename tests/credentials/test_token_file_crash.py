@@ -14,6 +14,8 @@ import k2think
 
 SOURCE = Path(k2think.__file__).parents[1]
 PROGRAM = Path(__file__).with_name("killed_updates.py")
+DEATHS = 40
+"""At random instants, of each kind, so that the tests stay quick; the program itself takes any number."""
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -30,9 +32,9 @@ def kill_updates(folder: Path, kind: str, deaths: str) -> subprocess.CompletedPr
 
 @pytest.mark.parametrize("kind", ["renamed", "mounted"])
 def test_an_update_killed_at_a_random_instant_leaves_the_old_tokens_or_the_new(tmp_path: Path, kind: str) -> None:
-    done = kill_updates(tmp_path, kind, "100")
+    done = kill_updates(tmp_path, kind, str(DEATHS))
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["deaths"] == 100
+    assert json.loads(done.stdout)["deaths"] == DEATHS
 
 
 @pytest.mark.parametrize("kind", ["renamed", "mounted"])
