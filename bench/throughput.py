@@ -6,6 +6,9 @@ Starts a canned upstream and the gateway as processes of their own, the gateway 
 loopback. The upstream and this load share the other core, so on two cores the figures are what the gateway gives or
 what the load can take, whichever is less; `ceiling` is the same load on the upstream itself and says which. Prints one
 JSON object. The larger benchmark with peers will stand beside this one.
+
+`…_at_median` is what the median latency amounts to (Little's law): what the rate would be if the machine did not stand
+still now and then, as rented ones do. On a quiet machine it says the same as the rate; far above it, distrust both.
 """
 
 from __future__ import annotations
@@ -187,9 +190,12 @@ def run(*, events: int, stream: bool, clients: int, seconds: float) -> dict[str,
             taken = asyncio.run(load(gateway_port, stream=stream, clients=clients, seconds=seconds))
             os.sched_setaffinity(0, set(cores))
     rate = len(taken) / seconds
+    at_median = clients / statistics.median(taken)
     return {
         "requests_per_s": round(rate),
+        "requests_per_s_at_median": round(at_median),
         "events_per_s": round(rate * (events + 2)),
+        "events_per_s_at_median": round(at_median * (events + 2)),
         "ceiling_requests_per_s": round(len(ceiling) / (seconds / 2)),
         "p50_ms": round(statistics.median(taken) * 1000, 2),
         "p99_ms": round(sorted(taken)[int(len(taken) * 0.99)] * 1000, 2),
