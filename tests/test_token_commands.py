@@ -286,15 +286,14 @@ def test_a_masked_token_shows_eight_characters_at_most_and_never_much_of_it(leng
 def test_check_asks_after_every_token(command: Command, tmp_path: Path) -> None:
     good = mint_token("alice@example.com")
     expired = mint_token("alice@example.com", ttl=-HOUR)
-    (tmp_path / "tokens.txt").write_text(f"{good}\n{expired}\nwith\x01control-characters-in-it\n")
+    (tmp_path / "tokens.txt").write_text(f"{good}\n{expired}\nno\x01token: it could stand in no header\n")
     code, out, err = command("check")
     assert (code, err) == (1, "")
     assert [(row[0], "rejected" in row[-1], "good" in row[-1]) for row in rows(out)] == [
         ("0", False, True),
         ("1", True, False),
-        ("2", True, False),
     ]
-    assert out.endswith("1 of 3 tokens is good\n")
+    assert out.endswith("1 of 2 tokens is good\n")
     (tmp_path / "tokens.txt").write_text(good)
     code, out, _ = command("check")
     assert code == 0

@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> ASGIApp:
     keys = Keys([key.get_secret_value() for key in settings.access.valid_api_key], "VALID_API_KEY")
     admin_key = settings.access.admin_api_key
     admin = Keys([admin_key.get_secret_value()], "ADMIN_API_KEY") if admin_key else None
-    inner = Failures(Gate(_Fork(generation, web), keys, admin))
+    inner = Failures(Gate(_Fork(generation, web), keys, admin, keyless=settings.access.admin_keyless))
     cors = CORSMiddleware(
         inner,
         allow_origins=settings.server.cors_origins,

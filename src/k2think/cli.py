@@ -88,6 +88,8 @@ def serve(
         typer.echo(f"  upstream  {settings.upstream.k2think_api_url}")
         if settings.upstream.protocol == "k2think":
             typer.echo(f"  tokens    {settings.credentials.tokens_file}")
+            if settings.credentials.enable_token_auto_update:
+                typer.echo(f"  accounts  {settings.credentials.accounts_file}")
         typer.echo("  Ctrl-C stops it.")
 
     run(gateway, listener, banner)

@@ -33,6 +33,8 @@ MAX_TOKEN_FAILURES), `retry_after` (seconds or None), `headers` (extra answer he
 
 from __future__ import annotations
 
+import re
+
 COME_BACK_AFTER = 5.0
 """Seconds told to a client that shall come back later, where nobody knows when."""
 
@@ -63,6 +65,12 @@ class GatewayError(Exception):
             self.code = code
         if status is not None:
             self.status = status
+
+    def hide(self, secret: str, shown: str = "…") -> None:
+        """Say `shown` instead of what must not be told; an upstream may have repeated it, in whichever case."""
+        if secret:
+            self.message = re.sub(re.escape(secret), lambda _: shown, self.message, flags=re.IGNORECASE)
+            self.args = (self.message,)
 
     @property
     def headers(self) -> dict[str, str]:

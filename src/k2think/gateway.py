@@ -34,8 +34,9 @@ from k2think.upstreams.transport import Patience, Transport
 
 logger = logging.getLogger(__name__)
 
-SHIPPED_SCRIPT = Path(__file__).resolve().parents[2] / "get_tokens.py"
-"""Where the project's own script is in a clone; what it does, the refresher does by itself."""
+SHIPPED_SCRIPT = "get_tokens.py"
+SHIPPED_MARK = b"from k2think.cli import main"
+"""What the project's own script is called and holds; what it does, the refresher does by itself."""
 
 
 class Gateway:
@@ -110,7 +111,7 @@ class Gateway:
         credentials = self.settings.credentials
         script = credentials.get_tokens_script
         return {
-            "get_tokens_script": script.is_file() or script.name == SHIPPED_SCRIPT.name,
+            "get_tokens_script": script.is_file() or script.name == SHIPPED_SCRIPT,
             "accounts_file": credentials.accounts_file.is_file(),
             "tokens_file": credentials.tokens_file.is_file(),
         }
@@ -141,9 +142,8 @@ class Gateway:
             await transport.close()
 
     def _for_sign_in(self) -> Transport:
-        """Sign-ins go through the proxy in any case."""
-        if not self.settings.upstream.proxy_chat:
-            self._transports.append(transport_of(self.settings, proxied=True))
+        """A client of its own, as chats may hold all connections of theirs; through the proxy in any case."""
+        self._transports.append(transport_of(self.settings, proxied=True))
         return self._transports[-1]
 
     async def _tokens_edited(self) -> None:
@@ -162,9 +162,12 @@ class Gateway:
 
 def own_script(script: Path) -> Path | None:
     """The user's own script for making tokens; None if it is the shipped one, or there is none."""
-    if not script.is_file() or (SHIPPED_SCRIPT.is_file() and script.samefile(SHIPPED_SCRIPT)):
+    if not script.is_file():
+        if script.name != SHIPPED_SCRIPT:
+            logger.warning("%s is not there (GET_TOKENS_SCRIPT): the gateway signs the accounts in itself", script)
         return None
-    return script
+    with script.open("rb") as file:
+        return None if SHIPPED_MARK in file.read(4096) else script
 
 
 def _tell_of_its_end(task: asyncio.Task[None]) -> None:

@@ -190,6 +190,8 @@ def _result(outcome: Outcome) -> tuple[str, str]:
     from k2think.errors import QuotaExceeded, SignInRefused
 
     match outcome.error:
+        case None if outcome.credential is None:
+            return "spared", "The upstream failed for the accounts before this one."
         case None:
             return "good", ""
         case SignInRefused(message=reason):

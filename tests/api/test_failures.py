@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 import pytest
 from conftest import KEY, MODEL, MakeStage, Stage
+from serving import serving
 
 from k2think.simulator.app import SimulatorOptions
 
@@ -290,3 +291,41 @@ def test_no_secret_reaches_a_client_or_a_log(make_stage: MakeStage, caplog: pyte
     told = "".join(f"{answer.text}{answer.headers}" for answer in answers) + caplog.text
     assert caplog.text
     assert not [secret for secret in secrets if secret in told]
+    for step in ("asking", "failed (upstream_rejected_token), next"):
+        assert step in caplog.text
+
+
+def test_an_upstream_that_repeats_the_token_tells_nobody(
+    make_stage: MakeStage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def indiscreet(scope: Any, receive: Any, send: Any) -> None:
+        token = dict(scope.get("headers", ())).get(b"authorization", b"")
+        if scope["type"] == "lifespan":
+            for kind in ("startup", "shutdown"):
+                assert (await receive())["type"] == f"lifespan.{kind}"
+                await send({"type": f"lifespan.{kind}.complete"})
+            return
+        body = json.dumps({"detail": f"I do not like {token.decode().upper()}."}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    with serving(indiscreet) as url:
+        own = make_stage(tokens=("my-very-own-token",), K2THINK_API_URL=f"{url}/api/chat/completions")
+        answer = own.ask("hello")
+        told = answer.text + own.http.get(f"/admin/requests/{answer.headers['x-request-id']}").text + caplog.text
+    assert "I do not like BEARER …." in told
+    assert "my-very-own-token" not in told.lower()
+
+
+def test_a_request_that_may_not_pass_is_logged(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="k2think.access")
+    refused = stage.anyone.post(f"{stage.url}/v1/chat/completions", json={})
+    assert refused.status_code == 401
+    assert f"POST /v1/chat/completions 401 0 ms {refused.headers['x-request-id']}" in caplog.text
+
+
+def test_a_model_name_without_end_is_refused(stage: Stage) -> None:
+    response = stage.ask("hello", model="m" * 300)
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "model"

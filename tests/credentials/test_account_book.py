@@ -204,13 +204,13 @@ def test_a_clock_that_was_ahead_holds_nothing_up() -> None:
     assert not book.is_fresh(record, NOW - 10**6)
 
 
-def test_a_full_update_spares_those_that_have_just_been_signed_in() -> None:
+def test_who_has_just_been_signed_in_is_fresh_until_another_token_is_wanted() -> None:
     book, record = good_book()
     assert book.is_fresh(record, NOW)
-    assert book.all_for_update(NOW + FRESH - 1) == []
-    assert book.all_for_update(NOW + FRESH) == [record]
+    assert book.is_fresh(record, NOW + FRESH - 1)
+    assert not book.is_fresh(record, NOW + FRESH)
     book.want(record, NOW)
-    assert book.all_for_update(NOW + 1) == [record]
+    assert not book.is_fresh(record, NOW + 1)
 
 
 def test_the_next_due_is_the_first_of_all() -> None:
@@ -244,7 +244,7 @@ def restarted(book: AccountBook, version: str, *, eager: bool) -> AccountBook:
     ledger = msgspec.json.decode(kept, type=Ledger)
     assert ledger.last_update == NOW
     again = AccountBook(randomness=NoJitter())
-    again.restore(ledger)
+    again.restore(ledger, NOW)
     again.learn([book.account(record) for record in book.records()], version, eager=eager)
     return again
 
@@ -279,3 +279,32 @@ def test_the_same_file_read_again_gives_nobody_another_chance() -> None:
     before = [msgspec.structs.replace(record) for record in book.records()]
     book.learn([book.account(record) for record in book.records()], "first", eager=True)
     assert book.records() == before
+
+
+def test_an_account_that_leaves_the_file_takes_its_token_along() -> None:
+    book = AccountBook(randomness=NoJitter())
+    book.learn([ANN, BOB], "first", eager=False)
+    book.signed_in(book.record(ANN.email), TOKEN, NOW)
+    assert not book.has_departed(TOKEN)
+    book.learn([BOB], "second", eager=True)
+    assert book.owner(TOKEN) is None
+    assert book.has_departed(TOKEN)
+    assert not book.has_departed(Credential.of("somebody else's"))
+    book.forget_departed()
+    assert not book.has_departed(TOKEN)
+
+
+def test_only_accounts_that_are_new_to_the_file_are_wanted_at_once() -> None:
+    book = AccountBook(randomness=NoJitter())
+    book.learn([ANN], "first", eager=False)
+    book.learn([ANN, BOB], "second", eager=True)
+    assert due(book, NOW) == [BOB.email]
+
+
+def test_a_book_from_a_clock_that_was_ahead_makes_nobody_wait_for_years() -> None:
+    book = four_states()
+    ledger = book.ledger(NOW)
+    again = AccountBook()
+    again.restore(ledger, NOW - 1e8)
+    again.learn([book.account(record) for record in book.records()], "first", eager=False)
+    assert (again.next_due() or 0) <= NOW - 1e8 + 2 * MAX_BACKOFF

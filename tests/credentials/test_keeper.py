@@ -70,7 +70,7 @@ def limit(keeper: Keeper, credential: Credential, rests_for: float) -> float:
 def begin_incident(keeper: Keeper) -> None:
     """One whose first pause is over, so that the next request is the probe."""
     for number in range(FAILURES):
-        keeper.incident.failed(DOWN, "abc"[number % 3], 3, time.time() - 2)
+        keeper.incident.failed(DOWN, "abc"[number % 3], 3, time.monotonic() - 2)
     assert keeper.incident.since is not None
 
 
@@ -357,7 +357,8 @@ async def test_new_tokens_under_way_are_waited_for_as_long_as_they_are() -> None
     unlucky = await asking(keeper)
     assert not unlucky.done()
     renewals.under_way = False
-    keeper.changed()
+    renewals.taken()
+    keeper.look_again()
     await everybody_moves()
     assert isinstance(unlucky.exception(), NoCredential)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -371,3 +372,14 @@ def test_a_busy_conversation_does_not_overload_its_token(size: int, talks: list[
         turning.lease(0, affinity=talk)
         most = max(member.in_flight for member in turning.snapshot(0))
         assert most <= -(-LOAD_BOUND * number // size) + 1  # one more: where all its places are busy, it takes turns
+
+
+def test_a_token_says_whose_it_is_and_when_it_ends_if_it_can_be_read() -> None:
+    def token(payload: bytes) -> Credential:
+        return Credential.of(f"head.{base64.urlsafe_b64encode(payload).decode().rstrip('=')}.mark")
+
+    readable = token(b'{"id": "me", "exp": 1790000000, "x": [1]}')
+    assert (readable.user_id, readable.expires_at) == ("me", 1790000000)
+    for payload in (b"", b"{", b"[]", b'{"exp": "soon"}', b"\xff", b'{"x": ' + b"[" * 5000 + b"]" * 5000 + b"}"):
+        assert (token(payload).user_id, token(payload).expires_at) == (None, None)
+    assert Credential.of("no.jwt").expires_at is None

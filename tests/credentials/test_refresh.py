@@ -121,6 +121,73 @@ def test_a_start_with_an_empty_file_updates_first_and_requests_wait_for_it(make_
     assert stage.updater()["files"] == {"get_tokens_script": True, "accounts_file": True, "tokens_file": True}
 
 
+def test_a_start_with_rejected_tokens_alone_updates_first(make_stage: MakeStage) -> None:
+    before = make_stage(tokens=DEAD[:2])
+    until(lambda: before.ask("hello").status_code and before.admin("/tokens/stats")["inactive_tokens"] == 2)
+    kept = before.tokens_file.parent / "data" / "state"
+    until(lambda: sum(path.read_bytes().count(b"disabled") for path in kept.rglob("*") if path.is_file()) == 2)
+    stage = make_stage(tokens=DEAD[:2], accounts=EMAILS, **AUTO)
+    stage.answer("hello")
+    until(lambda: stage.updater()["update_count"])
+    assert len(secrets(stage.tokens_file)) == len(EMAILS)
+
+
+def test_a_token_of_an_account_that_has_left_the_file_goes_with_it(make_stage: MakeStage) -> None:
+    stage = make_stage(tokens=(), accounts=EMAILS[:2], **AUTO)
+    until(lambda: stage.updater()["update_count"])
+    stage.accounts_file.write_text(account_line(EMAILS[1]))
+    stage.admin("/tokens", "POST", json={"tokens": [mint_token("by.hand@example.com")]})
+    stage.admin("/tokens/updater/force-update", "POST")
+    accounts = {token["account"] for token in stage.admin("/tokens")["tokens"]}
+    assert accounts == {EMAILS[1], None}
+    assert stage.admin("/tokens/stats")["total_tokens"] == 2
+
+
+def test_tokens_from_elsewhere_are_replaced_by_those_of_the_same_accounts(make_stage: MakeStage) -> None:
+    stage = make_stage(tokens=EMAILS, accounts=EMAILS, **AUTO)
+    before = secrets(stage.tokens_file)
+    stage.admin("/tokens/updater/force-update", "POST")
+    after = secrets(stage.tokens_file)
+    assert len(after) == len(EMAILS)
+    assert not set(before) & set(after)
+
+
+def test_a_token_disabled_by_hand_is_not_made_anew(make_stage: MakeStage) -> None:
+    stage = make_stage(tokens=(), accounts=EMAILS[:2], **AUTO)
+    until(lambda: stage.updater()["update_count"])
+    stage.admin("/tokens/0/disable", "POST")
+    signed_in = sign_ins(stage)
+    stage.admin("/tokens/updater/force-update", "POST")
+    states = [token["state"] for token in stage.admin("/tokens")["tokens"]]
+    assert states == ["disabled", "active"]
+    assert sign_ins(stage) <= signed_in + 1
+
+
+def test_an_accounts_file_that_is_gone_for_a_moment_loses_nothing(make_stage: MakeStage) -> None:
+    stage = make_stage(tokens=(), accounts=EMAILS[:2], **AUTO)
+    until(lambda: stage.updater()["update_count"])
+    stage.accounts_file.write_text("")
+    refused = stage.http.post("/admin/tokens/updater/force-update")
+    assert refused.status_code == 502
+    assert "no account" in refused.json()["message"]
+    assert stage.updater()["accounts"]["total"] == 2
+    stage.accounts_file.unlink()
+    stage.accounts_file.mkdir()
+    refused = stage.http.post("/admin/tokens/updater/force-update")
+    assert "is a folder" in refused.json()["message"]
+    assert stage.updater()["last_error"] == refused.json()["message"]
+    assert stage.updater()["is_running"]
+    stage.answer("hello")
+
+
+def test_the_only_token_is_renewed_while_the_request_that_found_it_dead_waits(make_stage: MakeStage) -> None:
+    stage = make_stage(tokens=(), accounts=EMAILS[:1], **AUTO)
+    until(lambda: stage.updater()["update_count"])
+    stage.admin("/tokens/0", "DELETE")  # as if it had been lost
+    stage.answer("hello")
+    assert stage.admin("/tokens/stats")["total_tokens"] == 1
+
+
 def test_a_start_with_expired_tokens_alone_updates_first(make_stage: MakeStage) -> None:
     expired = mint_token("old@example.com", ttl=-60)
     stage = make_stage(tokens=(expired,), accounts=EMAILS[:1], **AUTO)
@@ -197,6 +264,10 @@ def test_a_script_of_the_users_own_makes_the_tokens(make_stage: MakeStage, tmp_p
     refused = stage.http.post("/admin/tokens/updater/force-update")
     assert refused.status_code == 502
     assert "exit code 1" in refused.json()["message"]
+    stage.tokens_file.with_name("tokens.txt.tmp").write_text("left-by-an-earlier-run\n")
+    script.write_text("pass")
+    assert "holds no token" in stage.http.post("/admin/tokens/updater/force-update").json()["message"]
+    assert not stage.tokens_file.with_name("tokens.txt.tmp").exists()
     stage.answer("hello")
 
 
@@ -212,8 +283,8 @@ def test_edited_files_are_taken_up(make_stage: MakeStage) -> None:
     until(edited)
     assert sign_ins(stage) == 0
     stage.accounts_file.write_text("".join(map(account_line, EMAILS[:2])))
-    until(lambda: stage.admin("/tokens/stats")["total_tokens"] == 4)
-    assert len(secrets(stage.tokens_file)) == 4
+    until(lambda: stage.admin("/tokens/stats")["total_tokens"] == 3)  # the account that is new, and no other
+    assert len(secrets(stage.tokens_file)) == 3
 
 
 # What is no token's fault
@@ -284,8 +355,12 @@ def test_a_conversation_stays_with_its_token(make_stage: MakeStage) -> None:
     for number in range(3):
         for _ in range(3):
             stage.ask("hello", prompt_cache_key=f"conversation {number}")
+    for session in ("a", "b"):
+        for _ in range(3):
+            body = {"model": MODELS[0], "messages": [{"role": "user", "content": "hello"}]}
+            stage.http.post("/v1/chat/completions", json=body, headers={"X-Session-ID": session})
     accounts = [record["account"] for record in stage.seen()]
-    assert [len(set(accounts[start : start + 3])) for start in (0, 3, 6)] == [1, 1, 1]
+    assert [len(set(accounts[start : start + 3])) for start in (0, 3, 6, 9, 12)] == [1] * 5
 
 
 # Over a restart

@@ -29,10 +29,17 @@ FORWARDED = (
     b"x-forwarded-",
     b"x-real-ip",
     b"x-client-ip",
+    b"x-cluster-client-ip",
     b"x-original-",
+    b"x-remote-",
+    b"x-envoy-",
+    b"x-amzn-",
+    b"true-client-ip",
     b"via",
     b"cf-",
-    b"true-client-ip",
+    b"cdn-loop",
+    b"fastly-",
+    b"fly-",
 )
 """How the headers begin by which proxies tell that a request is not their own."""
 
@@ -61,13 +68,15 @@ class Keys:
 class Gate:
     """Stands before an app and lets those pass who have a key, or who want an open path.
 
-    `/admin` opens to `admin` keys where there are any, else to those of clients; from the machine itself, to everybody.
+    `/admin` opens to `admin` keys where there are any, else to those of clients; from the machine itself to everybody,
+    if `keyless`.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, admin: Keys | None = None) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, admin: Keys | None = None, *, keyless: bool = True) -> None:
         self._app = app
         self._keys = keys
         self._admin = admin
+        self._keyless = keyless
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, then pass on. Raises `Unauthorized` or `Forbidden`."""
@@ -80,7 +89,7 @@ class Gate:
         await self._app(scope, receive, send)
 
     def _check_admin(self, scope: Scope) -> None:
-        if is_from_this_machine(scope):
+        if self._keyless and is_from_this_machine(scope):
             return
         key = bearer(scope)
         if self._admin is None:
@@ -94,9 +103,10 @@ class Gate:
 def is_from_this_machine(scope: Scope) -> bool:
     """Whether a person or program on this machine asks, and nobody through them. In doubt it is not so.
 
-    The peer's address alone proves little: a proxy here forwards for others (it says so in a header, or speaks HTTP/1.0
-    as nginx by default), a page from elsewhere makes the browser here ask (it says so too), or gives its own host name
-    this machine's address (then the `Host` is not one of ours).
+    The peer's address alone proves little: a proxy here may forward for others (as a rule it says so in a header, or
+    does not keep the connection), a page from elsewhere may make the browser here ask (which says so too), or give its
+    own host name this machine's address (then the `Host` is not one of ours). A proxy that says nothing at all cannot
+    be told from a person: whoever runs one sets ADMIN_KEYLESS to false.
     """
     client = scope.get("client")
     headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
@@ -105,6 +115,7 @@ def is_from_this_machine(scope: Scope) -> bool:
         client is not None
         and _is_loopback(client[0])
         and scope.get("http_version") != "1.0"
+        and (b"connection", b"close") not in headers
         and not any(name.startswith(FORWARDED) for name, _ in headers)
         and len(hosts) == 1
         and _names_this_machine(b"//" + hosts[0])

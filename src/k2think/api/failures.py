@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from k2think.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from k2think.errors import Forbidden, GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
+from k2think.telemetry.logs import log_request
 from k2think.wire.openai_chat.outbound import error_body
 
 
@@ -28,6 +31,10 @@ class Failures:
         try:
             await self._app(scope, receive, send)
         except GatewayError as error:
+            if isinstance(error, Unauthorized | Forbidden):  # nobody behind the gate has logged these
+                log_request(
+                    scope["method"], scope["path"], error.status, time.monotonic(), scope["state"]["request_id"]
+                )
             await error_response(error)(scope, receive, send)
 
 

@@ -27,6 +27,7 @@ LIMITED_FOR = 180.0
 """Seconds after a 429 that names no time: the window in which Open WebUI counts an account's sign-ins."""
 FIRST_BACKOFF = 5.0
 MAX_BACKOFF = 3600.0
+SPARED_FOR = 60.0
 FRESH = 60.0
 """A token younger than this need not be made anew."""
 
@@ -62,8 +63,10 @@ class AccountBook:
         self._random = randomness or random.Random()  # noqa: S311 - spreads sign-ins, guards nothing
         self._accounts: dict[str, Account] = {}
         self._records: dict[str, Record] = {}
+        self._kept: dict[str, Record] = {}  # of the last run, until the file is read
         self._by_token: dict[str, Record] = {}
         self._by_user: dict[str, Record] = {}
+        self._departed: list[Record] = []  # since the last full update
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -76,15 +79,16 @@ class AccountBook:
         changed = version != self.version
         self.version = version
         self._accounts = {account.email.lower(): account for account in accounts}
-        records = {}
+        known = self._kept | self._records
+        self._kept = {}
+        records: dict[str, Record] = {}
         for key, account in self._accounts.items():
-            record = self._records.get(key) or Record(account.email)
+            record = records[key] = known.get(key) or Record(account.email, wanted=eager)
             record.email = account.email
             if changed and record.state in {"refused", "set_aside"}:
                 record.state, record.reason, record.retry_at, record.tries = "new", "", 0.0, 0
-            if record.state == "new":
-                record.wanted = record.wanted or eager
-            records[key] = record
+                record.wanted = eager
+        self._departed += [record for key, record in known.items() if key not in records]
         self._records = records
         self._index()
 
@@ -99,6 +103,14 @@ class AccountBook:
     def owner(self, credential: Credential) -> Record | None:
         """Whose token this is, if a sign-in has told."""
         return self._by_token.get(credential.id) or self._by_user.get(credential.user_id or "")
+
+    def has_departed(self, credential: Credential) -> bool:
+        """Whether this token is of an account that is no longer in the file."""
+        return self.owner(credential) is None and any(_is_of(credential, record) for record in self._departed)
+
+    def forget_departed(self) -> None:
+        """Their tokens are gone."""
+        self._departed.clear()
 
     def account(self, record: Record) -> Account:
         """The account of a record."""
@@ -126,13 +138,11 @@ class AccountBook:
         return min((record.retry_at for record in self._records.values() if _waits(record)), default=None)
 
     def all_for_update(self, now: float) -> list[Record]:
-        """Whom a full update signs in: all but the refused, those who must wait and those who have just been."""
+        """Whom a full update signs in: all but the refused and those who must wait."""
         return [
             record
             for record in self._records.values()
-            if record.state != "refused"
-            and not (record.state == "waiting" and record.retry_at > now)
-            and not self.is_fresh(record, now)
+            if record.state != "refused" and not (record.state == "waiting" and record.retry_at > now)
         ]
 
     def is_fresh(self, record: Record, now: float) -> bool:
@@ -155,6 +165,20 @@ class AccountBook:
         """The sign-in works, but what it gives is refused: the account is the fault."""
         record.state, record.reason, record.wanted, record.signed_in_at = "set_aside", reason, False, now
 
+    def lost(self, record: Record, now: float) -> None:
+        """Its new token could not be kept: another one is wanted."""
+        if record.state == "good":
+            record.wanted, record.retry_at = True, now + FIRST_BACKOFF
+
+    def postponed(self, record: Record, now: float) -> None:
+        """It was spared, because the service failed for others."""
+        if record.wanted:
+            record.retry_at = now + SPARED_FOR
+
+    def not_wanted(self, record: Record) -> None:
+        """A person has disabled its token, and does not want another."""
+        record.wanted = False
+
     def failed(self, record: Record, error: UpstreamError, now: float) -> None:
         """A sign-in failed."""
         record.reason = error.message
@@ -175,18 +199,23 @@ class AccountBook:
 
     def ledger(self, last_update: float) -> Ledger:
         """The book, to be kept."""
-        return Ledger(self.version, tuple(self._records.values()), last_update)
+        return Ledger(self.version, tuple((self._kept | self._records).values()), last_update)
 
-    def restore(self, ledger: Ledger) -> None:
-        """Take up a kept book; `learn` comes after."""
+    def restore(self, ledger: Ledger, now: float) -> None:
+        """Take up a kept book; `learn` comes after. No wait in it is believed that this one could not have set."""
         self.version = ledger.version
-        self._records = {record.email.lower(): record for record in ledger.records}
-        self._index()
+        for record in ledger.records:
+            record.retry_at = min(record.retry_at, now + 2 * MAX_BACKOFF)
+        self._kept = {record.email.lower(): record for record in ledger.records}
 
     def _index(self) -> None:
         records = self._records.values()
         self._by_token = {record.token_id: record for record in records if record.token_id}
         self._by_user = {record.user_id: record for record in records if record.user_id}
+
+
+def _is_of(credential: Credential, record: Record) -> bool:
+    return credential.id == record.token_id or (record.user_id is not None and credential.user_id == record.user_id)
 
 
 def _waits(record: Record) -> bool:

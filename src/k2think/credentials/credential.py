@@ -65,7 +65,7 @@ def claims_of(secret: str) -> Claims:
     payload = parts[1]
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=Claims)
-    except (ValueError, binascii.Error, msgspec.MsgspecError):
+    except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError):
         return Claims()
 
 

@@ -4,7 +4,7 @@
     open ──after a pause──► probing: one request goes, the others wait
     probing ──a sign of life──► calm        probing ──failed again──► open, for twice as long
 
-While it is not calm no token is blamed for anything. `now` is in Unix seconds.
+While it is not calm no token is blamed for anything. `now`: seconds of a clock that never goes back.
 """
 
 from __future__ import annotations

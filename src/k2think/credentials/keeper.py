@@ -12,7 +12,7 @@ from k2think.credentials.health import PoolSummary
 from k2think.credentials.incident import Incident
 from k2think.credentials.pool import CONSECUTIVE_THRESHOLD, Lease, Pool
 from k2think.credentials.renewals import Renewals
-from k2think.errors import CredentialRejected, NoCredential, UpstreamError
+from k2think.errors import CredentialRejected, NoCredential, QuotaExceeded, UpstreamError
 
 logger = logging.getLogger(__name__)
 
@@ -81,19 +81,21 @@ class Keeper:
         """The credential's call failed."""
         now = time.time()
         credential = lease.credential
+        error.hide(credential.secret)
         logger.warning("upstream call failed: %s (token %s): %s", error.code, credential.id, error.message)
         calm = self.incident.since is None
         self.pool.failed(lease, error, now, blameless=not calm)
         summary = self.pool.summary(now)
-        if self.incident.failed(error, credential.id, summary.active + summary.cooling, now):
+        if self.incident.failed(error, credential.id, summary.active + summary.cooling, time.monotonic()):
             logger.warning("the upstream fails for every token: requests wait until one of them gets through")
         elif not self.incident.is_failure(error):
             self._alive()
         elif lease.probe:
-            self.incident.probe_failed(now)
+            self.incident.probe_failed(time.monotonic())
             self._wake_all()
         lease.probe = False
-        self.touched.set()
+        if isinstance(error, CredentialRejected | QuotaExceeded):
+            self.touched.set()
         if self._renewals and calm and isinstance(error, CredentialRejected):
             self._renewals.one(credential)
             if self.pool.consecutive_failures >= CONSECUTIVE_THRESHOLD and len(self.pool) >= MIN_POOL_FOR_REFRESH:
@@ -104,27 +106,38 @@ class Keeper:
         self.pool.release(lease)
         if lease.probe:
             lease.probe = False
-            self.incident.probe_lost(time.time())
+            self.incident.probe_lost(time.monotonic())
             self._wake_all()
         elif self._waiting:
             self._wake_one()
 
     def changed(self) -> None:
-        """The pool was changed by hand, or has new tokens: those who wait look again."""
+        """The pool was changed by hand, or has new tokens: tell those who wait, keep or renew."""
         self.touched.set()
+        if self._renewals:
+            self._renewals.asked.set()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Those who wait for a token look again whether there is one, or one to come."""
         self._wake_all()
+
+    def incident_since(self) -> float | None:
+        """When the present incident began, in Unix seconds."""
+        since = self.incident.since
+        return None if since is None else time.time() - (time.monotonic() - since)
 
     def summary(self) -> PoolSummary:
         """Count the tokens by state."""
         return self.pool.summary(time.time())
 
     def _lease(self, now: float, skip: AbstractSet[str], affinity: bytes) -> Lease:
-        probe = self.incident.enter(now)
+        probe = self.incident.enter(time.monotonic())
         try:
             lease = self.pool.lease(now, skip, affinity)
         except NoCredential:
             if probe:
-                self.incident.probe_lost(now)
+                self.incident.probe_lost(time.monotonic())
             raise
         lease.probe = probe
         return lease
@@ -135,7 +148,7 @@ class Keeper:
             self._wake_all()
 
     def _may_come(self, none: NoCredential, remaining: float) -> bool:
-        if none.busy or (self._renewals is not None and self._renewals.under_way):
+        if none.busy or (self._renewals is not None and self._renewals.expected):
             return True
         return none.retry_after is not None and none.retry_after <= remaining
 

@@ -15,12 +15,19 @@ from k2think.credentials.script import run_script
 from k2think.credentials.signing_in import Outcome, sign_in_all
 from k2think.credentials.stock import Stock
 from k2think.errors import CredentialRejected, UpstreamError
+from k2think.storage.durable import create
 
 logger = logging.getLogger(__name__)
 
 SCRIPT_SECONDS = 600.0
 SCRIPT_SECONDS_PER_ACCOUNT = 30.0
 """How long a script may run."""
+
+
+MAX_DOUBTFUL = 16
+"""Tokens of no account that are asked after in one update."""
+STARVING = 16
+"""A pool that has so many tokens again can wait for the others."""
 
 
 class UpdateFailed(Exception):
@@ -43,59 +50,106 @@ class Mint:
         """Sign all accounts in and have their tokens in place of the old ones."""
         now = time.time()
         book = self._book
-        if not len(book):
-            raise UpdateFailed("There is no account in the accounts file (ACCOUNTS_FILE).")
-        records = book.all_for_update(now)
-        fresh = [record for record in book.records() if book.is_fresh(record, now)]
-        owners = {credential.id: book.owner(credential) for credential in self._keeper.pool.credentials()}
-        summary = self._keeper.summary()
-        made = await self._sign_in(records, starving=summary.total == summary.expired)
+        pool = self._keeper.pool
+        fresh = {
+            record.email for record in book.records() if book.is_fresh(record, now) and pool.of(record.token_id or "")
+        }
+        records = [record for record in self._welcome(book.all_for_update(now)) if record.email not in fresh]
+        owners = {credential.id: book.owner(credential) for credential in pool.credentials()}
+        starving = not any(member.state == "active" and not member.failures for member in pool.snapshot(now))
+        made = await self._sign_in(records, starving=starving)
         if not made and not fresh:
             raise UpdateFailed(_what_failed(book.records()))
-        await self._stock.replace(self._merged(made, owners))
+        dead = await self._dead()
+        await self._stock.replace(lambda: self._merged(made, owners, dead))
+        book.forget_departed()
 
     async def some(self, records: Sequence[Record]) -> None:
         """Sign these accounts in and put their new tokens into the places of their old ones."""
         pool = self._keeper.pool
         places = {credential.id: self._book.owner(credential) for credential in pool.credentials()}
-        made = await self._sign_in(records, starving=False)
-        if made:
+        made = await self._sign_in(self._welcome(records), starving=False)
+
+        def renewed() -> list[str]:
+            left = dict(made)
             secrets = []
             for credential in pool.credentials():
-                owner = places.get(credential.id)
-                new = made.pop(owner.email, None) if owner else None
+                owner = places.get(credential.id) or self._book.owner(credential)
+                new = left.pop(owner.email, None) if owner else None
                 secrets.append((new or credential).secret)
-            secrets += [credential.secret for credential in made.values()]
-            await self._stock.replace(secrets)
+            return [*secrets, *(credential.secret for credential in left.values())]
+
+        if made:
+            await self._stock.replace(renewed)
 
     async def by_script(self, script: Path, accounts_file: Path) -> None:
         """Have the user's own script make all tokens."""
         accounts = [self._book.account(record) for record in self._book.records()]
-        await run_script(
-            script,
-            accounts_file,
-            self._stock.file.staged,
-            patience=SCRIPT_SECONDS + SCRIPT_SECONDS_PER_ACCOUNT * len(accounts),
-            secrets=[account.password for account in accounts],
-        )
-        await self._stock.commit()
+        staged = self._stock.file.staged
+        try:
+            # What an earlier run has left must not be taken for the work of this one; and a file that is there is
+            # written into, so that the tokens are nobody else's to read.
+            staged.unlink(missing_ok=True)
+            create(staged, b"")
+        except OSError as error:
+            raise UpdateFailed(f"{staged} cannot be written: {error.strerror}.") from error
+        try:
+            await run_script(
+                script,
+                accounts_file,
+                staged,
+                patience=SCRIPT_SECONDS + SCRIPT_SECONDS_PER_ACCOUNT * len(accounts),
+                secrets=[account.password for account in accounts],
+            )
+            await self._stock.commit()
+        finally:
+            staged.unlink(missing_ok=True)
 
-    def _merged(self, made: dict[str, Credential], owners: dict[str, Record | None]) -> list[str]:
+    def _welcome(self, records: Sequence[Record]) -> list[Record]:
+        """Those without whose tokens a person has disabled, who would not want another one of the same account."""
+        off = [member for member in self._keeper.pool.snapshot(time.time()) if member.reason == BY_HAND]
+        unwelcome = [owner for member in off if (owner := self._book.owner(member.credential))]
+        for record in unwelcome:
+            self._book.not_wanted(record)
+        return [record for record in records if record not in unwelcome]
+
+    async def _dead(self) -> set[str]:
+        """Ids of the tokens that are of no account and no good.
+
+        One rejection may have been a whim of the service, and nobody could make such a token anew: so it is asked.
+        """
+        dead: set[str] = set()
+        doubtful: list[Credential] = []
+        for member in self._keeper.pool.snapshot(time.time()):
+            if member.state == "disabled" and member.reason != BY_HAND:
+                dead.add(member.credential.id)
+            elif member.failures and self._book.owner(member.credential) is None:
+                doubtful.append(member.credential)
+        for credential in doubtful[:MAX_DOUBTFUL]:
+            try:
+                await self._login.verify(credential)
+            except CredentialRejected:
+                dead.add(credential.id)
+            except UpstreamError:
+                break  # nobody knows; they stay
+        return dead
+
+    def _merged(self, made: dict[str, Credential], owners: dict[str, Record | None], dead: set[str]) -> list[str]:
         """The new tokens, in the order of the accounts, and the old ones that are still worth having.
 
         An old token stays if its account gave no other just now, or if it is of no account (somebody put it there by
-        hand). One that was rejected last, or has expired, goes.
+        hand). One that is dead or expired goes, and one whose account is no longer in the file.
         """
-        pool = self._keeper.pool
         kept: dict[str, str] = {}
         others: list[str] = []
-        for member in pool.snapshot(time.time()):
+        for member in self._keeper.pool.snapshot(time.time()):
             credential = member.credential
-            owner = owners.get(credential.id)
-            if member.state == "expired" or (member.failures and member.reason != BY_HAND):
+            owner = owners.get(credential.id) or self._book.owner(credential)
+            if member.state == "expired" or credential.id in dead:
                 continue
             if owner is None:
-                others.append(credential.secret)
+                if not self._book.has_departed(credential):
+                    others.append(credential.secret)
             elif owner.state != "set_aside":
                 kept[owner.email] = credential.secret
         kept.update({email: credential.secret for email, credential in made.items()})
@@ -114,17 +168,17 @@ class Mint:
         def told(outcome: Outcome) -> None:
             if outcome.error:
                 logger.warning("%s could not be signed in: %s", outcome.account.masked(), outcome.error.message)
-            elif starving and outcome.credential:
-                pool = self._keeper.pool
+            elif starving and outcome.credential and len(pool := self._keeper.pool) < STARVING:
                 pool.replace([*pool.credentials(), outcome.credential])
                 self._keeper.changed()
 
         accounts = [book.account(record) for record in records]
         for outcome in await sign_in_all(self._login, accounts, workers=self._workers, told=told):
             record = of_account[outcome.account.email]
-            if outcome.credential is None:
-                assert outcome.error is not None
+            if outcome.error:
                 book.failed(record, outcome.error, time.time())
+            elif outcome.credential is None:
+                book.postponed(record, time.time())
             elif await self._is_good(record, outcome.credential):
                 book.signed_in(record, outcome.credential, time.time())
                 made[record.email] = outcome.credential

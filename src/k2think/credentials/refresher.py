@@ -22,7 +22,9 @@ from k2think.credentials.accounts import AccountFileUnreadable, read_accounts
 from k2think.credentials.credential import Credential
 from k2think.credentials.keeper import Keeper
 from k2think.credentials.mint import Mint, UpdateFailed
+from k2think.credentials.pool import BY_HAND
 from k2think.credentials.renewals import Renewals
+from k2think.credentials.rotation import Member
 from k2think.credentials.script import ScriptFailed
 from k2think.credentials.token_file import TokenFileUnreadable, UpdateUnusable
 from k2think.storage.base import Storage, StorageUnusable
@@ -36,6 +38,12 @@ RENEW_BEFORE = 300.0
 FIRST_BACKOFF = 60.0
 MAX_BACKOFF = 3600.0
 """Seconds after a failed full update until the next, unless somebody asks for it."""
+
+
+ASKED_FOR = frozenset({"asked for", "schedule"})
+"""Why a full update is made, where nothing has failed."""
+
+STOPPED = "The gateway no longer makes tokens: its log says why."
 
 
 class Progress(Struct, frozen=True):
@@ -82,9 +90,12 @@ class Refresher:
         self._update_count = self._error_count = 0
         self._last_error: str | None = None
         self._trigger: str | None = None
+        self._expired = 0  # tokens, when they were last looked at
         self._foreseen: set[str] = set()  # ids of tokens whose expiry has been seen to
         self._look_again = 0.0  # when the next expiry is to be seen to
         self._edited = False
+        self._ended = False
+        self._pause = 0.0
         self._asking: list[asyncio.Future[None]] = []
 
     # What others may ask
@@ -93,7 +104,9 @@ class Refresher:
         """Make all tokens anew, or wait for the update that is under way. Raises `UpdateFailed`."""
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asking.append(answer)
-        if self._trigger is None:
+        if self._ended:
+            self._answer(STOPPED)
+        elif self._trigger is None:
             self._not_before = 0.0
             self._renewals.everything("asked for")
         await answer
@@ -115,7 +128,7 @@ class Refresher:
         return Progress(
             updating=self._trigger is not None,
             last_update=self._last_update,
-            next_update=min(filter(None, (wish_at, self._next_update)), default=None),
+            next_update=wish_at or self._next_update or None,
             update_count=self._update_count,
             error_count=self._error_count,
             last_error=self._last_error,
@@ -133,14 +146,21 @@ class Refresher:
         except (StorageUnusable, msgspec.MsgspecError, UnicodeDecodeError) as error:
             logger.warning("what was known of the accounts cannot be read: %s", error)
             return
-        self._book.restore(ledger)
-        self._last_update = ledger.last_update or None
+        self._book.restore(ledger, time.time())
+        self._last_update = min(ledger.last_update, time.time()) or None
 
     async def run(self) -> None:
         """Work for as long as the gateway runs."""
+        try:
+            await self._work()
+        finally:
+            self._ended = True
+            self._answer(STOPPED)
+
+    async def _work(self) -> None:
         self._next_update = (self._last_update or time.time()) + self.interval
-        await self._learn(eager=False)
-        if not self._has_valid_token():
+        await self._look_at_accounts(eager=self._last_update is not None)  # edited while the gateway did not run
+        if all(_is_bad(member) for member in self._keeper.pool.snapshot(time.time())):
             self._renewals.everything("no valid token at the start")
         while True:
             await self._listen()
@@ -156,14 +176,18 @@ class Refresher:
 
     async def _listen(self) -> None:
         """Take in what is asked for and what is to be foreseen."""
+        asked = self._renewals.asked.is_set()
         everything, rejected = self._renewals.taken()
         self._wish = everything or self._wish
+        if asked:
+            self._look_again = 0.0
+            self._keeper.look_again()  # those who wait for something that is not coming
         if self._edited:
             self._edited = False
-            await self._learn(eager=True)
+            await self._look_at_accounts(eager=True)
         now = time.time()
         for credential in rejected:
-            if record := self._book.owner(credential):
+            if (record := self._book.owner(credential)) and self._keeper.pool.of(credential.id):
                 self._book.want(record, now)
         if now >= self._look_again:
             self._look_again = self._foresee(now)
@@ -173,15 +197,15 @@ class Refresher:
     def _foresee(self, now: float) -> float:
         """See to tokens that expire soon; gives when to look again."""
         pool = self._keeper.pool
-        next_expiry = pool.next_expiry()
-        if next_expiry is None:
-            return float("inf")
-        if next_expiry - RENEW_BEFORE > now:
+        next_expiry = pool.next_expiry() or float("inf")
+        expired = self._keeper.summary().expired
+        if next_expiry - RENEW_BEFORE > now and expired == self._expired:
             return next_expiry - RENEW_BEFORE
+        self._expired = expired
         times = [next_expiry]
         for member in pool.snapshot(now):
             credential = member.credential
-            if credential.expires_at is None or member.state == "expired" or credential.id in self._foreseen:
+            if credential.expires_at is None or credential.id in self._foreseen:
                 continue
             record = self._book.owner(credential)
             life = credential.expires_at - record.signed_in_at if record and record.signed_in_at else float("inf")
@@ -192,14 +216,12 @@ class Refresher:
             self._foreseen.add(credential.id)
             if record:
                 self._book.want(record, now)
-            elif len(self._book):
+            elif len(self._book) and member.state != "expired":
                 self._wish = self._wish or "a token is about to expire"
         return max(min(times), now + 0.5)
 
     async def _rest(self, now: float) -> None:
-        times = [self._next_update, self._look_again]
-        if self._wish is not None:
-            times.append(self._not_before)
+        times = [self._next_update if self._wish is None else self._not_before, self._look_again]
         if self._script is None and (due := self._book.next_due()) is not None:
             times.append(due)
         with contextlib.suppress(TimeoutError):
@@ -219,6 +241,7 @@ class Refresher:
                 await self._mint.all()
             else:
                 await self._mint.by_script(self._script, self.accounts_file)
+            self._check_clock()
         except (UpdateFailed, ScriptFailed, UpdateUnusable, TokenFileUnreadable) as error:
             failure = str(error)
         finally:
@@ -227,7 +250,8 @@ class Refresher:
         now = time.time()
         self._last_error = failure
         if failure is None:
-            self._wish, self._failures, self._not_before = None, 0, 0.0
+            self._wish, self._failures = None, 0
+            self._not_before = 0.0 if why in ASKED_FOR else now + self._pause_after_success(now)
             self._last_update = now
             self._next_update = now + self.interval
             self._update_count += 1
@@ -239,8 +263,18 @@ class Refresher:
             self._failures += 1
             logger.warning("tokens not updated: %s", failure)
         self._renewals.taken()  # what failed meanwhile has been seen to, or waits with everything else
-        self._keep()
+        self._answer(failure)
+        await self._keep()
         self._keeper.changed()
+
+    def _pause_after_success(self, now: float) -> float:
+        """How long no failure shall bring another full update: new tokens may be refused just as the old ones were."""
+        again = self._last_update is not None and now - self._last_update < 2 * max(self._pause, FIRST_BACKOFF)
+        self._pause = min(max(self._pause * 2, FIRST_BACKOFF), MAX_BACKOFF) if again else 0.0
+        return self._pause
+
+    def _answer(self, failure: str | None) -> None:
+        """Tell those who asked for an update how it went."""
         asking, self._asking = self._asking, []
         for answer in asking:
             if answer.done():
@@ -250,35 +284,59 @@ class Refresher:
             else:
                 answer.set_exception(UpdateFailed(failure))
 
+    def _check_clock(self) -> None:
+        if not self._has_valid_token():
+            raise UpdateFailed("The new tokens have expired already. Is the clock of this machine right?")
+
     async def _renew(self, due: Sequence[Record]) -> None:
+        self._renewals.under_way = True
         try:
             await self._mint.some(due)
         except (UpdateUnusable, TokenFileUnreadable) as error:
             self._last_error = str(error)
             self._error_count += 1
             logger.warning("tokens not renewed: %s", error)
-        self._keep()
+            for record in due:
+                self._book.lost(record, time.time())
+        finally:
+            self._renewals.under_way = False
+        await self._keep()
+        self._keeper.look_again()
+
+    async def _look_at_accounts(self, *, eager: bool) -> None:
+        try:
+            await self._learn(eager=eager)
+        except UpdateFailed as error:
+            self._last_error = str(error)
+            logger.warning("%s", error)
 
     async def _learn(self, *, eager: bool) -> None:
+        """Read the accounts file. Raises `UpdateFailed` if it holds none; what was known of them then stays known."""
         try:
             found = await asyncio.to_thread(read_accounts, self.accounts_file)
         except AccountFileUnreadable as error:
-            self._last_error = str(error)
-            logger.warning("%s", error)
-            return
+            raise UpdateFailed(str(error)) from error
         if found.version != self._book.version:
             for fault in found.faults:
                 logger.warning("%s, %s", self.accounts_file, fault)
+        if not found.accounts:
+            raise UpdateFailed(f"There is no account in {self.accounts_file} (ACCOUNTS_FILE).")
         self._book.learn(found.accounts, found.version, eager=eager)
 
-    def _keep(self) -> None:
+    async def _keep(self) -> None:
         self._look_again = 0.0
         self._foreseen &= {credential.id for credential in self._keeper.pool.credentials()}
         try:
-            self._storage.put(KEY, msgspec.json.encode(self._book.ledger(self._last_update or 0.0)))
+            value = msgspec.json.encode(self._book.ledger(self._last_update or 0.0))
+            await asyncio.to_thread(self._storage.put, KEY, value)
         except StorageUnusable as error:
             logger.warning("what is known of the accounts cannot be kept: %s", error)
 
     def _has_valid_token(self) -> bool:
         summary = self._keeper.summary()
         return summary.total > summary.expired
+
+
+def _is_bad(member: Member) -> bool:
+    """Whether only new tokens can help. One that a person has disabled is that person's matter."""
+    return member.state == "expired" or (member.state == "disabled" and member.reason != BY_HAND)

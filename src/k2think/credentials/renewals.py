@@ -19,6 +19,11 @@ class Renewals:
         self._rejected: dict[str, Credential] = {}
         self._everything: str | None = None
 
+    @property
+    def expected(self) -> bool:
+        """Whether there may be new tokens soon: they are being made, or nobody has said yet that they are not."""
+        return self.under_way or self.asked.is_set()
+
     def one(self, credential: Credential) -> None:
         """This token was rejected: its account may have a better one."""
         if len(self._rejected) < MAX_REJECTED:

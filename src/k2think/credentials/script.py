@@ -25,6 +25,7 @@ KILL_AFTER = 5.0
 """Seconds between asking it to end and ending it."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_\-.+/=]{24,}")
+_PASSWORD = re.compile(r"(password[\"']?\s*[:=]\s*[\"']?)[^\s\"',}]+", re.IGNORECASE)
 _EMAIL = re.compile(r"([^\s@\"'<>:,;=]{1})[^\s@\"'<>:,;=]{0,63}@")
 
 
@@ -69,6 +70,7 @@ def masked(line: str, secrets: Iterable[str]) -> str:
     """A line of output without what must not be seen."""
     for secret in secrets:
         line = line.replace(secret, "…")
+    line = _PASSWORD.sub(r"\1…", line)
     return _TOKEN.sub("…", _EMAIL.sub(r"\1…@", line))
 
 

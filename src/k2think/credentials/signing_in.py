@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from k2think.credentials.credential import Account, Credential, Login
-from k2think.errors import QuotaExceeded, SignInRefused, UpstreamError, UpstreamUnavailable
+from k2think.errors import QuotaExceeded, SignInRefused, UpstreamError
 
 GIVE_UP_AFTER = 5
 """Failures of the service in a row after which the accounts that are left are spared."""
 
 
 class Outcome(Struct, frozen=True):
-    """What a sign-in gave: a token or an error."""
+    """What a sign-in gave: a token or an error; neither, if the account was spared."""
 
     account: Account
     credential: Credential | None = None
@@ -42,13 +42,11 @@ async def sign_in_all(
         while queue:
             number, account = queue.pop()
             if failures >= GIVE_UP_AFTER:
-                spared = UpstreamUnavailable("Not tried: the upstream failed for the accounts before this one.")
-                outcome = Outcome(account, error=spared)
-            else:
-                outcome = await _sign_in(login, account)
-                of_the_service = outcome.error and not isinstance(outcome.error, SignInRefused | QuotaExceeded)
-                failures = failures + 1 if of_the_service else 0
-            outcomes[number] = outcome
+                outcomes[number] = Outcome(account)
+                continue
+            outcome = outcomes[number] = await _sign_in(login, account)
+            of_the_service = outcome.error and not isinstance(outcome.error, SignInRefused | QuotaExceeded)
+            failures = failures + 1 if of_the_service else 0
             told(outcome)
 
     async with asyncio.TaskGroup() as group:
@@ -61,4 +59,6 @@ async def _sign_in(login: Login, account: Account) -> Outcome:
     try:
         return Outcome(account, credential=Credential.of(await login.sign_in(account)))
     except UpstreamError as error:
+        error.hide(account.password)
+        error.hide(account.email, account.masked())
         return Outcome(account, error=error)

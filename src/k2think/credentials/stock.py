@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from k2think.credentials.credential import Credential
 from k2think.credentials.keeper import Keeper
@@ -26,10 +26,11 @@ class Stock:
         async with self._one_at_a_time:
             await self._reload(may_be_empty=may_be_empty)
 
-    async def replace(self, secrets: Sequence[str]) -> None:
-        """Have these tokens instead of all others."""
+    async def replace(self, compose: Callable[[], Sequence[str]]) -> None:
+        """Have other tokens: those that `compose` makes of the pool, which is then as the file is."""
         async with self._one_at_a_time:
-            await asyncio.to_thread(self.file.write, secrets)
+            await self._reload(may_be_empty=False)
+            await asyncio.to_thread(self.file.write, compose())
             await self._reload()
 
     async def commit(self) -> None:

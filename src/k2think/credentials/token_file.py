@@ -197,7 +197,9 @@ def _mode(path: Path) -> int:
 
 
 def _secrets(lines: Iterable[str]) -> dict[str, None]:
-    return dict.fromkeys(line for raw in lines if (line := raw.strip()) and not line.startswith("#"))
+    # What holds a control character could stand in no header: it is no token.
+    stripped = (raw.strip() for raw in lines)
+    return dict.fromkeys(line for line in stripped if line.isprintable() and line and not line.startswith("#"))
 
 
 def _lines(secrets: Iterable[str]) -> str:

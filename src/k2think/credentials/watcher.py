@@ -32,7 +32,10 @@ async def watch(files: Mapping[Path, Callable[[], Awaitable[None]]]) -> None:
     def concerns_us(_: Change, path: str) -> bool:
         return Path(path) in places
 
-    async for changes in awatch(*folders, *present, watch_filter=concerns_us, recursive=False, debounce=TOGETHER):
-        for file in {places[Path(path)] for _, path in changes}:
-            logger.debug("%s has changed", file)
-            await files[file]()
+    try:
+        async for changes in awatch(*folders, *present, watch_filter=concerns_us, recursive=False, debounce=TOGETHER):
+            for file in {places[Path(path)] for _, path in changes}:
+                logger.debug("%s has changed", file)
+                await files[file]()
+    except (OSError, RuntimeError) as error:
+        logger.warning("edited files are not taken up by themselves (%s): POST /admin/tokens/reload does it", error)

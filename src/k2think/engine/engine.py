@@ -7,6 +7,7 @@ one who waits for the whole answer it is until the end, so that even a break in 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from collections.abc import Set as AbstractSet
@@ -28,6 +29,8 @@ from k2think.inband.emulation import Emulation
 from k2think.telemetry.records import Trace
 from k2think.upstreams.base import Upstream
 from k2think.upstreams.catalog import Catalog, Model
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -78,6 +81,7 @@ class Engine:
                     if given_away:
                         raise StreamBroken(f"The answer broke off: {error.message}") from error
                     again = retries.decide(error, lease.credential.id)
+                    logger.debug("%s: failed (%s), next: %s", trace.request_id, error.code, again or "giving up")
                     if again is None:
                         raise
                     trace.asked_at = 0.0
@@ -101,15 +105,17 @@ class Engine:
         self, prompt: Prompt, model: Model, lease: Lease, trace: Trace
     ) -> AsyncGenerator[Sequence[Event], None]:
         """One call upstream, read; the keeper hears how it went."""
-        opener = self._openers.choose(model.id, live=prompt.live, hidden=prompt.reasoning == "hidden")
-        emulation = Emulation(prompt, opener)
         attempt = trace.begin(lease.credential.id)
+        logger.debug("%s: asking %s with token %s", trace.request_id, model.id, lease.credential.id)
         try:
+            opener = self._openers.choose(model.id, live=prompt.live, hidden=prompt.reasoning == "hidden")
+            emulation = Emulation(prompt, opener)
             async with self._upstream.open(emulation.prompt, model.id, lease.credential) as batches:
                 async for batch in batches:
                     if batch and not attempt.first_event_at:
                         attempt.first_event_at = time.monotonic()
                         self._keeper.succeeded(lease)
+                        logger.debug("%s: the answer begins", trace.request_id)
                     if not (events := emulation.feed_all(batch)):
                         continue
                     if not trace.first_event_at:
@@ -117,6 +123,7 @@ class Engine:
                     yield events
                     if emulation.satisfied:
                         break
+            logger.debug("%s: the answer has ended", trace.request_id)
             yield emulation.close()
             self._openers.observe(model.id, emulation.observed)
         except UpstreamError as error:

@@ -142,7 +142,8 @@ def _placed(credentials: Credentials, given: Mapping[str, str], base: Path, besi
     paths = {}
     for name, folders in places.items():
         path: Path = getattr(credentials, name)
-        named = name.upper() in given
+        # One that is named has its place; only a script may still be beside the one that was started.
+        named = name.upper() in given and name != "get_tokens_script"
         candidates = [folder / path.expanduser() for folder in folders]
         found = None if named else next(filter(Path.exists, candidates), None)
         paths[name] = found or candidates[0]

@@ -55,6 +55,11 @@ class Access(Section):
         default=None,
         description="Key for /admin from other machines; unset, VALID_API_KEY opens it. This machine needs none.",
     )
+    admin_keyless: kinds.Flag = Field(
+        default=True,
+        description="Let programs on this machine call /admin without a key. Set it to false where a proxy on this "
+        "machine forwards for others: not every one of them says that it does.",
+    )
 
 
 class Upstream(Section):
@@ -88,7 +93,8 @@ class Upstream(Section):
     total_timeout: kinds.Hours = Field(default=7200, description="Seconds that one answer may take as a whole.")
     max_connections: kinds.Count = Field(default=1000, description="Connections to the service at once.")
     max_keepalive_connections: kinds.CountOrNone = Field(
-        default=20, description="Idle connections kept open for reuse."
+        default=20,
+        description="Accepted, but without effect: idle connections are kept for reuse and closed after a few seconds.",
     )
     proxy_url: kinds.ProxyUrl = Field(
         default=None, description="HTTP proxy for outgoing traffic, http://user:password@host:port."

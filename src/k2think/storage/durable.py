@@ -5,8 +5,10 @@ A rename is what makes a file appear whole; here is what goes before and after i
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +16,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for a lock."""
 PRIVATE = 0o600
 """The mode of a file that nobody else may read."""
 
@@ -99,16 +103,30 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _lock(descriptor: int, kind: int) -> None:
+    end = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise TimeoutError(errno.ETIMEDOUT, "another process does not let go of its lock") from None
+            time.sleep(0.01)
+        else:
+            return
+
+
 @contextmanager
 def locked(path: Path, flags: int = os.O_RDONLY, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a file or a folder, opened with `flags`; others who ask for it wait, threads too.
+    """Hold the lock of a file or a folder, opened with `flags`; others who ask for it wait, threads too (then
+    `TimeoutError`).
 
     Readers may hold it together (`shared`). A kill lets go of it. Without `fcntl` (Windows) it keeps nobody out.
     """
     descriptor = os.open(path, flags, PRIVATE)
     try:
         if sys.platform != "win32":
-            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -13,13 +13,21 @@ FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 access = logging.getLogger("k2think.access")
 
 
+class _OneLine(logging.Formatter):
+    """Lets nobody write lines or terminal commands of their own into the log: names and words come from outside."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        line = super().formatMessage(record)
+        return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
+
+
 def configure_logging(level: str, *, debug: bool, requests: bool = True) -> None:
     """Send the project's log to standard error, once, by the command line.
 
     `debug` wins over `level`; without `requests` there is no line for each request.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(FORMAT, datefmt="%H:%M:%S"))
+    handler.setFormatter(_OneLine(FORMAT, datefmt="%H:%M:%S"))
     logger = logging.getLogger("k2think")
     logger.handlers[:] = [handler]
     logger.propagate = False

@@ -45,6 +45,8 @@ class Catalog:
         self._alias_names = tuple(aliases or ())
         self._ids: dict[str, str] = {}  # lower case → the upstream's own writing
         self._listed_at = float("-inf")
+        self._failure: GatewayError | None = None
+        self._failed_at = float("-inf")
         self._asking = asyncio.Lock()
 
     async def resolve(self, name: str) -> Model:
@@ -75,7 +77,14 @@ class Catalog:
         async with self._asking:
             if self._listed_at > asked - max_age:
                 return
-            if ids := await self._list():  # with its model server down the service lists nothing: no news then
+            if self._failed_at > asked and self._failure:
+                raise self._failure  # it has just been asked, for those who waited too
+            try:
+                ids = await self._list()
+            except GatewayError as error:
+                self._failure, self._failed_at = error, time.monotonic()
+                raise
+            if ids:  # with its model server down the service lists nothing: no news then
                 self._ids = {id_.lower(): id_ for id_ in ids}
             self._listed_at = time.monotonic()
 

@@ -93,5 +93,5 @@ def stats(gateway: Gateway) -> dict[str, Any]:
         "requests_in_flight": summary.in_flight,
         "strategy": pool.strategy,
         "auto_refresh_enabled": gateway.refresher is not None,
-        "incident_since": moment(keeper.incident.since),
+        "incident_since": moment(keeper.incident_since()),
     }

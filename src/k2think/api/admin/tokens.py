@@ -19,6 +19,7 @@ from k2think.gateway import Gateway
 
 MAX_BODY = 8 * 1024 * 1024
 MAX_PAGE = 1000
+MAX_DIGITS = 9
 
 
 class NewTokens(msgspec.Struct):
@@ -38,7 +39,7 @@ def tokens_router(gateway: Gateway) -> APIRouter:
 
     def chosen(index: str) -> int:
         """The index of a token that exists."""
-        if not (index.isascii() and index.isdecimal()):
+        if not (index.isascii() and index.isdecimal() and len(index) <= MAX_DIGITS):
             raise Refused(f"'{index[:20]}' is no index: it must be a whole number.")
         try:
             pool.member(int(index))
@@ -85,13 +86,13 @@ def tokens_router(gateway: Gateway) -> APIRouter:
     async def reset(index: str) -> Response:
         pool.reset(number := chosen(index))
         keeper.changed()
-        return success(f"Token {number} is as new.", **shown(pool.member(number)))
+        return success(f"The failures of token {number} are forgotten.", **shown(pool.member(number)))
 
     @router.post("/reset-all", summary="Forget the failures of all tokens")
     async def reset_all() -> Response:
         pool.reset_all()
         keeper.changed()
-        return success("All tokens are as new.", **stats(gateway))
+        return success("The failures of all tokens are forgotten.", **stats(gateway))
 
     @router.post("/reload", summary="Read the token file again")
     async def reload() -> Response:
@@ -115,7 +116,7 @@ def tokens_router(gateway: Gateway) -> APIRouter:
     async def add(request: Request) -> Response:
         try:
             new = msgspec.json.decode(await read_json_body(request.scope, request.receive, MAX_BODY), type=NewTokens)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Refused(f'The body must be {{"tokens": ["…", …]}}: {error}') from None
         for place, token in enumerate(new.tokens):
             if not is_token(token):

@@ -30,7 +30,7 @@ def updater_router(gateway: Gateway) -> APIRouter:
         return success(
             is_running=gateway.is_refreshing,
             is_updating=progress.updating,
-            update_interval=refresher.interval,
+            update_interval=int(interval) if (interval := refresher.interval).is_integer() else interval,
             last_update=moment(progress.last_update),
             update_count=progress.update_count,
             error_count=progress.error_count,

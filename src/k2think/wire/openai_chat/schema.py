@@ -223,7 +223,7 @@ class StreamOptions(Struct, frozen=True, gc=False):
 class ChatRequest(Struct, frozen=True, gc=False):
     """The whole body. None: not said."""
 
-    model: str
+    model: Annotated[str, Meta(max_length=256)]
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
