@@ -48,9 +48,9 @@ clean:
 	@touch $@
 
 .venv/runtime.stamp: requirements.txt .venv/python.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements.txt
 	@touch $@
 
 .venv/dev.stamp: requirements-dev.txt .venv/python.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements-dev.txt
 	@touch $@

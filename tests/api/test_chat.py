@@ -279,6 +279,8 @@ def test_the_key_is_needed_everywhere_but_on_the_open_pages(stage: Stage) -> Non
     anonymous = {"Authorization": ""}
     for path in ("/", "/health", "/docs", "/openapi.json"):
         assert stage.http.get(path, headers=anonymous).status_code == 200
+    for path in ("/", "/health"):
+        assert (stage.http.head(path).status_code, stage.http.head(path).content) == (200, b"")
     for method, path in [
         ("POST", "/v1/chat/completions"),
         ("GET", "/v1/models"),

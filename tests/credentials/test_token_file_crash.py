@@ -14,7 +14,7 @@ import k2think
 
 SOURCE = Path(k2think.__file__).parents[1]
 PROGRAM = Path(__file__).with_name("killed_updates.py")
-DEATHS = 40
+DEATHS = 25
 """At random instants, of each kind, so that the tests stay quick; the program itself takes any number."""
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -17,6 +17,7 @@ def operations_router(keeper: Keeper) -> APIRouter:
     router = APIRouter(tags=["operations"])
     started_at = time.monotonic()
 
+    @router.head("/", include_in_schema=False)
     @router.get("/", summary="What this is and where things are")
     async def root() -> Response:
         return JSONResponse(
@@ -34,6 +35,7 @@ def operations_router(keeper: Keeper) -> APIRouter:
             }
         )
 
+    @router.head("/health", include_in_schema=False)  # what some health checks ask with
     @router.get("/health", summary="Liveness, and how many tokens are usable")
     async def health() -> Response:
         return JSONResponse(
