@@ -365,7 +365,7 @@ def test_a_token_that_is_not_there_cannot_be_reset(command: Command, tmp_path: P
     (tmp_path / "tokens.txt").write_text("\n".join(tokens))
     storage = keep(tmp_path, tokens)
     before = storage.get(KEY)
-    assert command("reset", "7", PORT="9") == (1, "", "There is no token 7; there are 0 to 2.\n")
+    assert command("reset", "7", PORT="9") == (1, "", "There is no token 7. Their indices are 0 to 2.\n")
     assert storage.get(KEY) == before
 
 

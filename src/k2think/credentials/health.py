@@ -16,8 +16,10 @@ class UnknownToken(Exception):
     """There is no token of this index."""
 
     def __init__(self, index: int, total: int) -> None:
-        there_are = f"0 to {total - 1}" if total else "none"
-        super().__init__(f"There is no token {index}; there are {there_are}.")
+        known = (
+            f"Their indices are 0 to {total - 1}." if total > 1 else f"There is {'only token 0' if total else 'none'}."
+        )
+        super().__init__(f"There is no token {index}. {known}")
 
 
 class Health(Struct, frozen=True, omit_defaults=True):

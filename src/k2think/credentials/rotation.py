@@ -24,8 +24,8 @@ from k2think.credentials.credential import Credential
 Strategy: TypeAlias = Literal["round_robin", "least_busy", "sticky"]
 State: TypeAlias = Literal["active", "cooling", "disabled", "expired", "gone"]
 
-PLACES = 4
-"""How many tokens a conversation may fall back on before it is anybody's."""
+NEIGHBOURS = 4
+"""How many tokens are looked at for a conversation before it is anybody's."""
 LOAD_BOUND = 1.25
 """A sticky choice stands as long as its token carries at most this many times the average load."""
 
@@ -144,14 +144,16 @@ class LeastBusy:
 class Sticky(RoundRobin):
     """The same conversation to the same token, as long as that one is ready and not busier than the others.
 
-    Tokens stand on a circle by the hash of their ids; an affinity names a few places there, of which the first good one
-    counts, else it is simply the next one's turn. So a token's illness moves only its own conversations, and another
-    process would choose the same.
+    Tokens stand on a circle by the hash of their ids; an affinity names a place there, from where the first good one
+    counts of the next few, else it is simply the next one's turn. So a token's illness moves only its own
+    conversations, and another process would choose the same.
     """
 
     def __init__(self, members: Iterable[Member]) -> None:
         super().__init__()
-        circle = sorted(((_place(member.credential.id), member) for member in members), key=lambda pair: pair[0])
+        circle = sorted(
+            ((_place(member.credential.id.encode()), member) for member in members), key=lambda pair: pair[0]
+        )
         self._places = [place for place, _ in circle]
         self._members = [member for _, member in circle]
 
@@ -159,9 +161,8 @@ class Sticky(RoundRobin):
         ring = self._ring
         if affinity and ring:
             bound = math.ceil(LOAD_BOUND * (in_flight + 1) / len(ring))
-            words = hashlib.blake2b(affinity, digest_size=8 * PLACES).digest()
-            for start in range(0, 8 * PLACES, 8):
-                place = bisect_left(self._places, int.from_bytes(words[start : start + 8]))
+            start = bisect_left(self._places, _place(affinity))
+            for place in range(start, start + NEIGHBOURS):
                 member = self._members[place % len(self._members)]
                 key = member.credential.id
                 if key in ring and member.in_flight < bound and key not in skip:
@@ -181,5 +182,5 @@ def rotation(strategy: Strategy, members: Iterable[Member]) -> Rotation:
             return Sticky(members)
 
 
-def _place(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest())
+def _place(name: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest())

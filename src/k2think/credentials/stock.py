@@ -60,4 +60,4 @@ class Stock:
         before = len(pool)
         pool.replace(credentials)
         self._keeper.changed()
-        logger.info("token file read: %d tokens (there were %d)", len(credentials), before)
+        logger.info("token file read: tokens %d, before %d", len(credentials), before)

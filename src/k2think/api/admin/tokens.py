@@ -98,7 +98,7 @@ def tokens_router(gateway: Gateway) -> APIRouter:
     async def reload() -> Response:
         if gateway.stock:
             await gateway.stock.reload()
-        return success(f"{len(pool)} tokens are in use.", **stats(gateway))
+        return success(f"Tokens in use: {len(pool)}.", **stats(gateway))
 
     @router.post("/{index}/disable", summary="Use a token no more")
     async def disable(index: str) -> Response:
@@ -122,7 +122,7 @@ def tokens_router(gateway: Gateway) -> APIRouter:
             if not is_token(token):
                 raise Refused(f"tokens[{place}] is no token: it must be one word of ASCII signs.")
         added = await stock().add(new.tokens)
-        return success(f"{added} tokens added.", added=added, **stats(gateway))
+        return success(f"Tokens added: {added}.", added=added, **stats(gateway))
 
     @router.delete("/{index}", summary="Remove a token")
     async def remove(index: str) -> Response:

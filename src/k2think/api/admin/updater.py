@@ -53,7 +53,7 @@ def updater_router(gateway: Gateway) -> APIRouter:
             await refresher.update_now()
         except UpdateFailed as error:
             raise Refused(str(error), status=502) from None
-        return success(f"Updated: {len(gateway.keeper.pool)} tokens are in use.", **stats(gateway))
+        return success(f"Updated. Tokens in use: {len(gateway.keeper.pool)}.", **stats(gateway))
 
     return router
 
