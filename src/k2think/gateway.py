@@ -51,7 +51,7 @@ class Gateway:
         credentials = settings.credentials
         file = TokenFile(credentials.tokens_file)
         tokens = _tokens(file)
-        keys = _keys(settings, tokens)
+        keys = keys_of(settings, tokens)
         renewals = Renewals() if credentials.enable_token_auto_update and not keys else None
         pool = Pool(
             keys or tokens,
@@ -175,7 +175,7 @@ def _tell_of_its_end(task: asyncio.Task[None]) -> None:
         logger.critical("a part of the gateway has stopped; restart it", exc_info=error)
 
 
-def _keys(settings: Settings, tokens: tuple[Credential, ...]) -> tuple[Credential, ...]:
+def keys_of(settings: Settings, tokens: tuple[Credential, ...]) -> tuple[Credential, ...]:
     """The keys of an OpenAI-compatible server; the anonymous one, if it has neither keys nor tokens."""
     if settings.upstream.protocol != "openai":
         return ()

@@ -165,11 +165,10 @@ def _read(path: Path) -> tuple[Credential, ...]:
 
 def _credentials(settings: Settings) -> tuple[Credential, ...]:
     """What a gateway with these settings would ask the service with."""
+    from k2think.gateway import keys_of
+
     tokens = _read(settings.credentials.tokens_file)
-    if settings.upstream.protocol == "k2think":
-        return tokens
-    keys = tuple(Credential.of(key.get_secret_value()) for key in settings.upstream.upstream_api_key)
-    return keys or tokens or (Credential.of(""),)
+    return keys_of(settings, tokens) or tokens
 
 
 def _accounts(path: Path) -> AccountList:

@@ -60,15 +60,12 @@ async def verify(
 
 
 async def _verdict(ask: Ask, credential: Credential) -> Verdict:
-    if not credential.secret.isprintable():
-        return Verdict(credential, "rejected", "It holds a character that an HTTP header cannot carry.")
     try:
         await ask(credential)
     except UpstreamError as error:
         state: Literal["rejected", "unknown"] = "rejected" if isinstance(error, CredentialRejected) else "unknown"
-        # Some servers repeat the key that they refuse.
-        reason = error.message.replace(credential.secret, "…") if credential.secret else error.message
-        return Verdict(credential, state, reason)
+        error.hide(credential.secret)  # some servers repeat the key that they refuse
+        return Verdict(credential, state, error.message)
     return Verdict(credential, "good")
 
 

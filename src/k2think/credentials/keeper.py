@@ -92,7 +92,7 @@ class Keeper:
             self._alive()
         elif lease.probe:
             self.incident.probe_failed(time.monotonic())
-            self._wake_all()
+            self.look_again()
         lease.probe = False
         if isinstance(error, CredentialRejected | QuotaExceeded):
             self.touched.set()
@@ -107,7 +107,7 @@ class Keeper:
         if lease.probe:
             lease.probe = False
             self.incident.probe_lost(time.monotonic())
-            self._wake_all()
+            self.look_again()
         elif self._waiting:
             self._wake_one()
 
@@ -120,7 +120,8 @@ class Keeper:
 
     def look_again(self) -> None:
         """Those who wait for a token look again whether there is one, or one to come."""
-        self._wake_all()
+        while self._waiting:
+            self._wake_one()
 
     def incident_since(self) -> float | None:
         """When the present incident began, in Unix seconds."""
@@ -145,7 +146,7 @@ class Keeper:
     def _alive(self) -> None:
         if self.incident.alive():
             logger.warning("the upstream answers again")
-            self._wake_all()
+            self.look_again()
 
     def _may_come(self, none: NoCredential, remaining: float) -> bool:
         if none.busy or (self._renewals is not None and self._renewals.expected):
@@ -175,7 +176,3 @@ class Keeper:
             if not waiter.done():
                 waiter.set_result(None)
                 return
-
-    def _wake_all(self) -> None:
-        while self._waiting:
-            self._wake_one()

@@ -47,6 +47,11 @@ def tokens_router(gateway: Gateway) -> APIRouter:
             raise Refused(str(error)) from None
         return int(index)
 
+    def done(index: int, message: str) -> Response:
+        """What a change by hand is followed by, and its answer."""
+        keeper.changed()
+        return success(message, **shown(pool.member(index)))
+
     def stock() -> Stock:
         if gateway.stock is None:
             raise Refused("The keys come from UPSTREAM_API_KEY, so there is no token file to change.")
@@ -85,8 +90,7 @@ def tokens_router(gateway: Gateway) -> APIRouter:
     @router.post("/reset/{index}", summary="Forget a token's failures")
     async def reset(index: str) -> Response:
         pool.reset(number := chosen(index))
-        keeper.changed()
-        return success(f"The failures of token {number} are forgotten.", **shown(pool.member(number)))
+        return done(number, f"The failures of token {number} are forgotten.")
 
     @router.post("/reset-all", summary="Forget the failures of all tokens")
     async def reset_all() -> Response:
@@ -103,14 +107,12 @@ def tokens_router(gateway: Gateway) -> APIRouter:
     @router.post("/{index}/disable", summary="Use a token no more")
     async def disable(index: str) -> Response:
         pool.disable(number := chosen(index))
-        keeper.changed()
-        return success(f"Token {number} is no longer used.", **shown(pool.member(number)))
+        return done(number, f"Token {number} is no longer used.")
 
     @router.post("/{index}/enable", summary="Use a token again")
     async def enable(index: str) -> Response:
         pool.enable(number := chosen(index))
-        keeper.changed()
-        return success(f"Token {number} is used again.", **shown(pool.member(number)))
+        return done(number, f"Token {number} is used again.")
 
     @router.post("", summary="Add tokens")
     async def add(request: Request) -> Response:
