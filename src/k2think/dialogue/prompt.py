@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -28,6 +28,35 @@ class Message(Struct, frozen=True):
     call_id: str | None = None
 
 
+class Tool(Struct, frozen=True):
+    """A function the model may call. `parameters` is the JSON Schema of its arguments; empty if none was given."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    strict: bool = False
+
+
+class Toolbox(Struct, frozen=True):
+    """The tools on offer for one answer, and how they may be used.
+
+    `required`: the answer must be a call. `parallel`: it may be several.
+    """
+
+    tools: tuple[Tool, ...]
+    required: bool = False
+    parallel: bool = True
+
+
+class OutputFormat(Struct, frozen=True):
+    """The JSON that the answer must be. `schema` None: any object."""
+
+    schema: dict[str, Any] | None = None
+    name: str = ""
+    description: str = ""
+    strict: bool = False
+
+
 class Sampling(Struct, frozen=True, omit_defaults=True):
     """How the answer is drawn, in OpenAI's words; None = the model's own default."""
 
@@ -47,7 +76,8 @@ class Prompt(Struct, frozen=True):
 
     `model` is the name the client used. `reasoning` says how the thinking is shown: `parsed` as events of its own,
     `raw` inline in `<think>` tags, `hidden` not at all. `live`: the client reads the answer while it is written, so a
-    reader must not wait for the end to be certain. `affinity` is the client's own word for what belongs together:
+    reader must not wait for the end to be certain. `tools` and `output` are None where the client asked for neither.
+    `affinity` is the client's own word for what belongs together:
     requests that share it are best served by the same token (never sent upstream).
     """
 
@@ -56,4 +86,6 @@ class Prompt(Struct, frozen=True):
     sampling: Sampling = Sampling()
     reasoning: ReasoningFormat = "parsed"
     live: bool = False
+    tools: Toolbox | None = None
+    output: OutputFormat | None = None
     affinity: str | None = None
