@@ -42,6 +42,7 @@ def test_a_key_alone_is_enough_and_the_rest_has_the_documented_defaults(tmp_path
     assert settings.credentials.token_update_interval == 86400
     assert not settings.credentials.enable_token_auto_update
     assert settings.tools.enable_toolify
+    assert (settings.tools.tool_retries, settings.tools.tool_streaming) == (1, "live")
     assert settings.logging.log_level == "INFO"
     assert settings.env_file is None
     assert settings.warnings == ()
@@ -89,6 +90,14 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         ("THINK_OPENER", "maybe"),
         ("LOG_LEVEL", "CHATTY"),
         ("UPSTREAM_PROTOCOL", "grpc"),
+        ("UPSTREAM_NATIVE", "everything"),
+        ("UPSTREAM_NATIVE", "tools,xml"),
+        ("UPSTREAM_NATIVE", "auto,tools"),
+        ("UPSTREAM_NATIVE", "none,tools"),
+        ("UPSTREAM_NATIVE", ","),
+        ("TOOL_RETRIES", "-1"),
+        ("TOOL_RETRIES", "6"),
+        ("TOOL_STREAMING", "later"),
         ("MODEL_ALIASES", "gpt-4o"),
         ("MODEL_ALIASES", "=x"),
         ("TOOLIFY_CUSTOM_PROMPT", "Use tools."),
@@ -168,10 +177,16 @@ def test_booleans_are_read_in_every_usual_spelling(tmp_path: Path, written: str,
 
 
 def test_words_are_read_in_any_case(tmp_path: Path) -> None:
-    environ = KEY | {"LOG_LEVEL": "warn", "REASONING_FORMAT": "Hidden", "UPSTREAM_PROTOCOL": "OpenAI"}
+    environ = KEY | {
+        "LOG_LEVEL": "warn",
+        "REASONING_FORMAT": "Hidden",
+        "UPSTREAM_PROTOCOL": "OpenAI",
+        "TOOL_STREAMING": "CHECKED",
+    }
     settings = Settings.load(environ, directory=tmp_path)
     assert settings.logging.log_level == "WARNING"
     assert settings.thinking.reasoning_format == "hidden"
+    assert settings.tools.tool_streaming == "checked"
     assert settings.upstream.protocol == "openai"
 
 
@@ -204,6 +219,38 @@ def test_the_protocol_is_known_from_the_url(url: str, protocol: str) -> None:
     assert Upstream(k2think_api_url=url).protocol == protocol
     assert Upstream(k2think_api_url=url, upstream_protocol="k2think").protocol == "k2think"
     assert Upstream(k2think_api_url=url, upstream_protocol="openai").protocol == "openai"
+
+
+@pytest.mark.parametrize(
+    ("written", "native"),
+    [
+        ("", None),
+        ("Auto", None),
+        ("none", ()),
+        ("NONE,", ()),
+        ("tools", ("tools",)),
+        (" JSON-Schema, tools,,json_object,tools", ("json_schema", "tools", "json_object")),
+    ],
+)
+def test_what_the_upstream_does_by_itself_is_found_out_or_set(
+    tmp_path: Path, written: str, native: tuple[str, ...] | None
+) -> None:
+    environ = KEY | {"UPSTREAM_PROTOCOL": "openai", "UPSTREAM_NATIVE": written}
+    settings = Settings.load(environ, directory=tmp_path)
+    assert (settings.upstream.native, settings.warnings) == (native, ())
+
+
+@pytest.mark.parametrize(("written", "warnings"), [("auto", 0), ("none", 0), ("tools", 1), ("json_object,tools", 1)])
+def test_the_web_service_does_nothing_by_itself_whatever_is_set(tmp_path: Path, written: str, warnings: int) -> None:
+    settings = Settings.load(KEY | {"UPSTREAM_NATIVE": written}, directory=tmp_path)
+    assert settings.upstream.native == ()
+    assert len(settings.warnings) == warnings
+    assert all(warning.startswith("UPSTREAM_NATIVE is ignored") for warning in settings.warnings)
+
+
+def test_sections_made_by_hand_take_features_as_they_are() -> None:
+    assert Upstream(upstream_protocol="openai", upstream_native=("tools",)).native == ("tools",)
+    assert Upstream(upstream_protocol="openai", upstream_native=()).native == ()
 
 
 def test_a_url_that_is_no_chat_endpoint_is_warned_about(tmp_path: Path) -> None:

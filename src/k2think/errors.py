@@ -24,19 +24,25 @@
         ├── TaskAccepted             502  the service queued the chat instead of answering
         ├── RequestRefused           4xx  the service says the request is wrong; passed on as it is
         │   └── UpstreamModelUnknown 404  the service does not know the model id we sent
-        └── StreamBroken             502  the answer stopped in its middle; too late for another attempt
+        ├── StreamBroken             502  the answer stopped in its middle; too late for another attempt
+        └── StructuredOutputFailed   502  the answer is not the JSON that was asked for; `details` hold its text
 
 Attributes, on each class or instance: `status` (HTTP status for the client), `type` and `code` (OpenAI's words),
 `param` (the field at fault or None), `retryable` (another attempt may succeed), `blames_credential` (counts towards
-MAX_TOKEN_FAILURES), `retry_after` (seconds or None), `headers` (extra answer headers).
+MAX_TOKEN_FAILURES), `retry_after` (seconds or None), `headers` (extra answer headers), `details` (more for the client,
+as JSON, or None).
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 COME_BACK_AFTER = 5.0
 """Seconds told to a client that shall come back later, where nobody knows when."""
+
+MAX_TEXT_IN_DETAILS = 100_000
+"""Characters of an answer that an error may carry."""
 
 
 class GatewayError(Exception):
@@ -47,6 +53,7 @@ class GatewayError(Exception):
     code: str | None = "internal_error"
     retryable: bool = False
     blames_credential: bool = False
+    details: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -284,3 +291,13 @@ class StreamBroken(UpstreamError):
     """The answer stopped in its middle."""
 
     code = "upstream_stream_broken"
+
+
+class StructuredOutputFailed(UpstreamError):
+    """The answer is not the JSON that was asked for. Its `text`, cut if it is very long, goes with the error."""
+
+    code = "structured_output_failed"
+
+    def __init__(self, message: str, *, text: str) -> None:
+        super().__init__(message)
+        self.details = {"text": text[:MAX_TEXT_IN_DETAILS]}

@@ -21,10 +21,12 @@ from k2think.credentials.token_file import TokenFile, TokenFileUnreadable, Updat
 from k2think.credentials.watcher import watch
 from k2think.engine.admission import Admission
 from k2think.engine.engine import Engine
+from k2think.engine.native import Native
 from k2think.engine.openers import Openers
 from k2think.settings import Settings
 from k2think.storage.directory import DirectoryStorage
 from k2think.telemetry.recent import Recent
+from k2think.telemetry.tools import ToolStats
 from k2think.upstreams.base import Upstream
 from k2think.upstreams.catalog import Catalog
 from k2think.upstreams.k2think.login import K2ThinkLogin
@@ -62,6 +64,7 @@ class Gateway:
         self.keeper = Keeper(pool, wait=credentials.pool_wait, renewals=renewals)
         self.stock = None if keys else Stock(file, self.keeper)
         self.recent = Recent()
+        self.tool_stats = ToolStats()
         storage = DirectoryStorage(settings.storage.state_dir)
         self._persistence = Persistence(storage, self.keeper)
         self._transports = [transport_of(settings, proxied=settings.upstream.proxy_chat)]
@@ -97,6 +100,9 @@ class Gateway:
             keeper=self.keeper,
             admission=Admission(settings.upstream.max_connections),
             openers=Openers(settings.thinking.think_opener),
+            native=Native(settings.upstream.native),
+            tools=settings.tools,
+            stats=self.tool_stats,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._refreshing: asyncio.Task[None] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -85,6 +86,83 @@ def test_a_wait_is_found_in_an_error_inside_an_answer(found: Any, kind: type[err
     error = error_in_answer(found)
     assert type(error) is kind
     assert error.retry_after == 1.5
+
+
+LITERAL = (
+    "[{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': 'Input should be text', "
+    "'input': {'tools': []}}]"
+)
+IN_MESSAGES = "[{'type': 'missing', 'loc': ('body', 'messages', 0, 'role'), 'msg': 'x', 'input': {'tools': []}}]"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        # Where the upstream says it itself.
+        ({"error": {"message": "no", "param": "messages[0].content"}}, "messages[0].content"),
+        ({"error": {"message": "tools are broken", "param": "response_format"}}, "response_format"),
+        ({"message": "no", "type": "BadRequestError", "param": "tool_choice", "code": 400}, "tool_choice"),
+        ({"detail": [{"type": "extra_forbidden", "loc": ["body", "tools"], "msg": "no"}]}, "tools"),
+        ({"detail": [{"loc": ["body", "tools", 0, "function"], "msg": "no"}, {"loc": ["body", "n"]}]}, "tools"),
+        (
+            {"detail": [{"loc": ["body"]}, {"loc": ["query", "q"]}, {"loc": ["body", "response_format"]}]},
+            "response_format",
+        ),
+        # Where only the message does.
+        (
+            {
+                "object": "error",
+                "message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+                "param": None,
+            },
+            "tools",
+        ),
+        ({"error": {"message": "registry.example/x:7b does not support tools", "param": None}}, "tools"),
+        ({"error": {"message": "Function calling is not enabled for this model"}}, "tools"),
+        ({"error": "Unsupported parameter: 'parallel_tool_calls'"}, "parallel_tool_calls"),
+        ({"error": {"message": 'tool_choice="required" needs a parser for tools'}}, "tool_choice"),
+        ({"error": {"message": "This response_format type is unavailable now"}}, "response_format"),
+        ({"error": {"message": "JSON mode is not supported"}}, "response_format"),
+        ({"error": {"message": "guided_json needs another backend"}}, "response_format"),
+        ({"error": {"message": "Structured outputs are off"}}, "response_format"),
+        ({"detail": "unknown field json_schema"}, "response_format"),
+        ({"message": "json mode cannot be combined with tool calling"}, "response_format"),
+        ({"message": LITERAL}, "response_format"),
+        ({"message": IN_MESSAGES}, "messages"),
+        # Where nobody can tell.
+        ({"error": {"message": "An assistant message with 'tool_calls' must be followed by tool messages"}}, None),
+        ({"error": {"message": "maximum context length is 9 (5 in the messages, 6 in the tools)"}}, None),
+        ({"error": {"message": "The prompt with its tools is too long"}}, None),
+        ({"detail": [{"loc": ["body", 17], "msg": "JSON decode error", "input": {"tools": []}}]}, None),
+        ({"error": {"message": {"tools": []}, "param": {"tools": 1}}}, None),
+        ({"error": {"message": "toolshed misguided", "param": "x y\n"}}, None),
+        ({"error": {"message": "x" * 5000 + " tools"}}, None),
+        ({"error": {"message": "no", "param": "x" * 5000}}, None),
+    ],
+)
+def test_a_refused_request_says_which_field_it_is_about_if_that_can_be_told(
+    body: dict[str, Any], param: str | None
+) -> None:
+    for status in (400, 422):
+        error = classify(status, json.dumps(body).encode(), owns=Speaker.MODEL_SERVER)
+        assert type(error) is errors.RequestRefused
+        assert (error.param, error.status) == (param, 400)
+
+
+def test_a_text_may_name_the_field_as_well() -> None:
+    assert classify(400, b"tools are not supported").param == "tools"
+    assert classify(400, b'"tools are not supported"').param == "tools"
+    assert classify(400, b"").param is None
+
+
+def test_errors_about_anything_else_name_no_field() -> None:
+    body = b'{"error":{"message":"tools failed","param":"tools"}}'
+    assert {classify(status, body).param for status in (401, 408, 429, 500, 503)} == {None}
+
+
+def test_a_refusal_inside_an_answer_names_its_field_too() -> None:
+    found = {"message": "no", "code": "validation_error", "param": "response_format"}
+    assert error_in_answer(found).param == "response_format"
 
 
 def test_a_refusing_proxy_of_ours_is_named() -> None:

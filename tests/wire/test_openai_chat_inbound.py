@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from k2think.dialogue.prompt import Message, Prompt, ReasoningFormat, Sampling, ToolCall
+from k2think.dialogue.prompt import Message, OutputFormat, Prompt, ReasoningFormat, Sampling, ToolCall
 from k2think.errors import InvalidRequest
 from k2think.wire.openai_chat.inbound import Question, to_question
 from k2think.wire.openai_chat.schema import decode
@@ -38,6 +38,7 @@ def test_a_plain_question() -> None:
         n=1,
         stream=False,
         include_usage=False,
+        legacy_functions=False,
     )
 
 
@@ -237,19 +238,6 @@ def test_a_conversation_may_begin_with_any_role_and_hold_no_user_text(role: str)
         ({"top_logprobs": 1}, "top_logprobs"),
         ({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}, "modalities"),
         ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "s"}}}, "response_format"),
-        ({"tools": [WEATHER], "tool_choice": "required"}, "tool_choice"),
-        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "weather"}}}, "tool_choice"),
-        ({"tools": [WEATHER], "tool_choice": {"type": "custom", "custom": {"name": "weather"}}}, "tool_choice"),
-        (
-            {
-                "tools": [WEATHER],
-                "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [WEATHER]}},
-            },
-            "tool_choice",
-        ),
-        ({"functions": [{"name": "f"}], "function_call": {"name": "f"}}, "function_call"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(fields: dict[str, Any], param: str) -> None:
@@ -264,13 +252,9 @@ def test_what_cannot_be_honoured_is_refused(fields: dict[str, Any], param: str) 
         {"modalities": ["text"]},
         {"modalities": []},
         {"response_format": {"type": "text"}},
-        {"tools": [WEATHER]},
-        {"tools": [WEATHER], "tool_choice": "auto", "parallel_tool_calls": False},
         {"tools": [WEATHER], "tool_choice": "none"},
         {"tools": [], "tool_choice": None},
-        {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [WEATHER]}}},
-        {"tools": [{"type": "custom", "custom": {"name": "run"}}]},
-        {"functions": [{"name": "f"}], "function_call": "auto"},
+        {"tool_choice": "auto", "parallel_tool_calls": False, "function_call": "auto"},
         {"functions": [{"name": "f"}], "function_call": "none"},
         {"safety_identifier": "x", "metadata": {"a": "b"}, "store": True},
         {"service_tier": "flex", "verbosity": "low", "prediction": {"type": "content", "content": "x"}},
@@ -280,3 +264,35 @@ def test_what_cannot_be_honoured_is_refused(fields: dict[str, Any], param: str) 
 )
 def test_what_changes_nothing_about_the_answer_is_let_be(fields: dict[str, Any]) -> None:
     assert question(**fields) == question()
+
+
+@pytest.mark.parametrize(
+    ("response_format", "expected"),
+    [
+        (None, None),
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, OutputFormat()),
+        ({"type": "json_schema", "json_schema": {"name": "s"}}, OutputFormat(name="s")),
+        ({"type": "json_schema", "json_schema": {"name": "s", "schema": None}}, OutputFormat(name="s")),
+        ({"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}, OutputFormat(schema={}, name="s")),
+        (
+            {
+                "type": "json_schema",
+                "json_schema": {"name": "s", "description": "d", "schema": {"type": "array"}, "strict": True},
+            },
+            OutputFormat(schema={"type": "array"}, name="s", description="d", strict=True),
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"name": "s", "description": None, "strict": None}},
+            OutputFormat(name="s", description="", strict=False),
+        ),
+    ],
+)
+def test_the_form_of_the_answer(response_format: Any, expected: OutputFormat | None) -> None:
+    assert question(response_format=response_format).prompt.output == expected
+
+
+def test_tools_and_a_form_may_be_asked_for_together() -> None:
+    prompt = question(tools=[WEATHER], response_format={"type": "json_object"}).prompt
+    assert prompt.tools is not None
+    assert prompt.output == OutputFormat()

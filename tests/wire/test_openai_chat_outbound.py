@@ -26,7 +26,15 @@ from k2think.dialogue.events import (
     Usage,
 )
 from k2think.dialogue.prompt import ToolCall
-from k2think.errors import GatewayError, InvalidRequest, ModelNotFound, NoCredential, StreamBroken, UpstreamTimeout
+from k2think.errors import (
+    GatewayError,
+    InvalidRequest,
+    ModelNotFound,
+    NoCredential,
+    StreamBroken,
+    StructuredOutputFailed,
+    UpstreamTimeout,
+)
 from k2think.sse import Decoder
 from k2think.wire.openai_chat.outbound import (
     DONE,
@@ -193,11 +201,62 @@ def test_texts_come_out_whole_whatever_they_hold(given_events: list[Event]) -> N
 
 
 @settings(deadline=None)  # a busy machine is no fault
-@given(events, st.booleans())
-def test_batches_and_single_events_give_the_same_bytes(given_events: list[Event], include_usage: bool) -> None:
-    one_by_one = encoder(include_usage=include_usage)
+@given(events, st.booleans(), st.booleans())
+def test_batches_and_single_events_give_the_same_bytes(
+    given_events: list[Event], include_usage: bool, legacy_functions: bool
+) -> None:
+    options = {"include_usage": include_usage, "legacy_functions": legacy_functions}
+    one_by_one = encoder(**options)
     singles = b"".join(one_by_one.feed_all([event]) for event in given_events)
-    assert encoder(include_usage=include_usage).feed_all(given_events) == singles
+    assert encoder(**options).feed_all(given_events) == singles
+
+
+OLD_CALL: tuple[Event, ...] = (
+    ToolCallStart(0, "call_1", 'wea"ther'),
+    ToolCallDelta(0, '{"city":'),
+    ToolCallDelta(0, '"Paris"}'),
+)
+
+
+def test_an_old_function_call_is_streamed_with_its_name_first_and_then_its_arguments() -> None:
+    found = chunks(encoder(legacy_functions=True).feed_all([*OLD_CALL, Finish("tool_calls")]))
+    assert [chunk["choices"][0]["delta"] for chunk in found] == [
+        ROLE,
+        {"function_call": {"name": 'wea"ther', "arguments": ""}},
+        {"function_call": {"arguments": '{"city":'}},
+        {"function_call": {"arguments": '"Paris"}'}},
+        {},
+    ]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in found] == [None] * 4 + ["function_call"]
+
+
+def test_of_several_calls_an_old_stream_gives_the_first() -> None:
+    alone = encoder(legacy_functions=True).feed_all(OLD_CALL)
+    more: list[Event] = [ToolCallStart(1, "call_2", "clock"), ToolCallDelta(1, "{}")]
+    assert encoder(legacy_functions=True).feed_all([*OLD_CALL, *more]) == alone
+    assert encoder(legacy_functions=True).feed_all(more) == b""
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "content_filter"])
+def test_an_old_answer_without_a_call_is_like_any_other(reason: FinishReason) -> None:
+    given_events: list[Event] = [ReasoningDelta("Hm"), TextDelta("Hi"), Finish(reason)]
+    assert encoder(legacy_functions=True).feed_all(given_events) == encoder().feed_all(given_events)
+    answer = completion("Hi", finish_reason=reason)
+    assert whole(answer, legacy_functions=True) == whole(answer)
+
+
+@settings(deadline=None)  # a busy machine is no fault
+@given(texts, st.lists(texts, max_size=4))
+def test_old_calls_come_out_whole_whatever_they_hold(name: str, arguments: list[str]) -> None:
+    given_events: list[Event] = [ToolCallStart(0, "1", name), *(ToolCallDelta(0, piece) for piece in arguments)]
+    calls = [delta["function_call"] for delta in deltas(encoder(legacy_functions=True).feed_all(given_events))[1:]]
+    assert calls[0] == {"name": json.loads(_sent(name)), "arguments": ""}
+    assert calls[1:] == [{"arguments": json.loads(_sent(piece))} for piece in arguments]
+
+
+def _sent(text: str) -> bytes:
+    """As JSON, with U+FFFD for half a surrogate pair."""
+    return json.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")).encode()
 
 
 @pytest.mark.parametrize(("text", "shown"), [("a\ud83d", "a\ufffd"), ("\ude00b", "\ufffdb"), ("\ud83d\ude00", "😀")])
@@ -229,8 +288,9 @@ def completion(
     return Completion(text, reasoning, calls, finish_reason, usage)
 
 
-def whole(*completions: Completion) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(render(completions, id=ID, created=CREATED, model=MODEL))
+def whole(*completions: Completion, legacy_functions: bool = False) -> dict[str, Any]:
+    body = render(completions, id=ID, created=CREATED, model=MODEL, legacy_functions=legacy_functions)
+    value: dict[str, Any] = json.loads(body)
     checked("CreateChatCompletionResponse", value)
     ChatCompletion.model_validate(value)
     return value
@@ -289,6 +349,26 @@ def test_content_is_null_only_beside_calls() -> None:
     assert message(completion("Let me look.", calls=calls))["content"] == "Let me look."
 
 
+def test_only_the_first_call_fits_into_the_old_form() -> None:
+    calls = (ToolCall("call_1", "weather", '{"city":"Paris"}'), ToolCall("call_2", "clock", "{}"))
+    answer = completion("Let me look.", "Hm", calls=calls, finish_reason="tool_calls")
+    (choice,) = whole(answer, legacy_functions=True)["choices"]
+    assert choice["finish_reason"] == "function_call"
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "Let me look.",
+        "refusal": None,
+        "reasoning_content": "Hm",
+        "reasoning": "Hm",
+        "function_call": {"name": "weather", "arguments": '{"city":"Paris"}'},
+    }
+
+
+def test_an_old_call_that_was_cut_short_says_so() -> None:
+    answer = completion(calls=(ToolCall("call_1", "weather", "{"),), finish_reason="length")
+    assert whole(answer, legacy_functions=True)["choices"][0]["finish_reason"] == "length"
+
+
 def test_several_answers_are_choices_with_their_indexes_and_one_usage() -> None:
     value = whole(
         completion("a", usage=Usage(10, 5, 3)), completion("b", finish_reason="length", usage=Usage(10, 7, -1))
@@ -339,6 +419,25 @@ def test_any_completions_are_rendered_validly(completions: Sequence[Completion])
 )
 def test_errors_are_openai_s_object(error: GatewayError, expected: dict[str, Any]) -> None:
     assert checked("ErrorResponse", json.loads(error_body(error))) == {"error": expected}
+
+
+def test_details_stand_in_the_error_only_where_there_are_some() -> None:
+    error = StructuredOutputFailed("No JSON.", text='{"a":\ud800')
+    assert error.status == 502
+    assert checked("ErrorResponse", json.loads(error_body(error))) == {
+        "error": {
+            "message": "No JSON.",
+            "type": "upstream_error",
+            "param": None,
+            "code": "structured_output_failed",
+            "details": {"text": '{"a":\ufffd'},
+        }
+    }
+    assert "details" not in json.loads(error_body(GatewayError("Broken.")))["error"]
+
+
+def test_a_long_answer_is_cut_in_the_details_of_an_error() -> None:
+    assert StructuredOutputFailed("No JSON.", text="x" * 99_999 + "yz").details == {"text": "x" * 99_999 + "y"}
 
 
 def test_an_error_frame_is_the_object_as_one_event() -> None:

@@ -39,6 +39,7 @@ class ChatCompletions:
         self._max_body = settings.server.max_body_bytes
         self._keepalive = settings.server.sse_keepalive
         self._reasoning = settings.thinking.reasoning_format
+        self._tools_enabled = settings.tools.enable_toolify
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -48,7 +49,8 @@ class ChatCompletions:
         self._recent.add(trace)
         try:
             body = await read_json_body(scope, receive, self._max_body)
-            question = _tied(to_question(decode(body), default_reasoning=self._reasoning), scope)
+            question = to_question(decode(body), default_reasoning=self._reasoning, tools_enabled=self._tools_enabled)
+            question = _tied(question, scope)
             trace.model, trace.stream = question.prompt.model, question.stream
             answer = _Answer(self._engine, question, trace)
             if question.stream:
@@ -125,7 +127,13 @@ class _Answer:
             [self._engine.complete(question.prompt, self.trace) for _ in range(question.n)],
         )
         self._count([completion.usage for completion in completions])
-        return outbound.render(completions, id=self._id, created=self._created, model=question.prompt.model)
+        return outbound.render(
+            completions,
+            id=self._id,
+            created=self._created,
+            model=question.prompt.model,
+            legacy_functions=question.legacy_functions,
+        )
 
     async def stream(self, stream: EventStream) -> bytes:
         """Write the answer's frames as they come; give the last ones."""
@@ -133,7 +141,12 @@ class _Answer:
         model = question.prompt.model
         encoders = [
             outbound.StreamEncoder(
-                id=self._id, created=self._created, model=model, index=index, include_usage=question.include_usage
+                id=self._id,
+                created=self._created,
+                model=model,
+                index=index,
+                include_usage=question.include_usage,
+                legacy_functions=question.legacy_functions,
             )
             for index in range(question.n)
         ]

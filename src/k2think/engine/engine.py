@@ -1,7 +1,8 @@
 """The loop: admit, emulate, lease, attempt, fail over. A Prompt goes in, events come out.
 
 An attempt may be repeated as long as nothing of it was given away. For a live reader that is until the first event; for
-one who waits for the whole answer it is until the end, so that even a break in mid-answer goes unnoticed.
+one who waits for the whole answer it is until the end, so that even a break in mid-answer goes unnoticed. An answer
+that came, but holds a call or JSON which cannot be used, is no failed attempt: the model is told, and asked again.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from k2think.dialogue.events import Event
 from k2think.dialogue.prompt import Prompt
 from k2think.engine.admission import Admission
 from k2think.engine.affinity import affinity_of
+from k2think.engine.course import Course
+from k2think.engine.native import Native
 from k2think.engine.openers import Openers
 from k2think.engine.retry import Retries, RetryBudget
 from k2think.errors import StreamBroken, UpstreamError
 from k2think.inband.emulation import Emulation
+from k2think.settings import Tools
 from k2think.telemetry.records import Trace
+from k2think.telemetry.tools import ToolStats
 from k2think.upstreams.base import Upstream
 from k2think.upstreams.catalog import Catalog, Model
 
@@ -37,13 +42,25 @@ class Engine:
     """Answers prompts."""
 
     def __init__(
-        self, *, upstream: Upstream, catalog: Catalog, keeper: Keeper, admission: Admission, openers: Openers
+        self,
+        *,
+        upstream: Upstream,
+        catalog: Catalog,
+        keeper: Keeper,
+        admission: Admission,
+        openers: Openers,
+        native: Native,
+        tools: Tools,
+        stats: ToolStats,
     ) -> None:
         self._upstream = upstream
         self._catalog = catalog
         self._keeper = keeper
         self._admission = admission
         self._openers = openers
+        self._native = native
+        self._tools = tools
+        self._stats = stats
         self._budget = RetryBudget(time.monotonic())
 
     async def complete(self, prompt: Prompt, trace: Trace) -> Completion:
@@ -60,38 +77,52 @@ class Engine:
         """
         self._budget.earn(time.monotonic())
         async with self._admission.place():
-            retries = Retries(self._budget)
             model = await self._catalog.resolve(prompt.model)
-            if model.hidden:
-                prompt = msgspec.structs.replace(prompt, reasoning="hidden")
+            course = Course(prompt, model, Retries(self._budget), self._native, self._tools)
             affinity = affinity_of(prompt) if self._keeper.pool.strategy == "sticky" else b""
+            given_away = False
             while True:
                 held: list[Event] = []
-                given_away = False
-                lease = await self._lease(retries.tried, affinity, trace)
+                emulation = self._emulation(course)
+                lease = await self._lease(course.retries.tried, affinity, trace)
                 try:
-                    async with aclosing(self._attempt(prompt, model, lease, trace)) as batches:
+                    async with aclosing(self._attempt(emulation, course.model, lease, trace)) as batches:
                         async for events in batches:
                             if prompt.live:
-                                given_away = True
+                                given_away = given_away or bool(events)
                                 yield events
                             else:
                                 held += events
                 except UpstreamError as error:
                     if given_away:
                         raise StreamBroken(f"The answer broke off: {error.message}") from error
-                    again = retries.decide(error, lease.credential.id)
-                    logger.debug("%s: failed (%s), next: %s", trace.request_id, error.code, again or "giving up")
-                    if again is None:
-                        raise
+                    again = course.after_failure(error, emulation, lease.credential.id)
+                    logger.debug("%s: failed (%s), next: %s", trace.request_id, error.code, again)
                     trace.asked_at = 0.0
                     if again.rediscover:
-                        model = await self._renamed(prompt, model, error)
+                        course.model = await self._renamed(prompt, course.model, error)
+                    await asyncio.sleep(again.after)
                 else:
-                    if held:
-                        yield held
-                    return
-                await asyncio.sleep(again.after)
+                    self._count(emulation)
+                    if not emulation.problem:
+                        if held:
+                            yield held
+                        return
+                    logger.debug("%s: the answer cannot be used: %s", trace.request_id, emulation.problem)
+                    course.after_problem(emulation)
+                    trace.asked_at = 0.0
+
+    def _emulation(self, course: Course) -> Emulation:
+        prompt = course.prompt
+        opener = self._openers.choose(course.model.id, live=prompt.live, hidden=prompt.reasoning == "hidden")
+        return Emulation(prompt, opener, course.means)
+
+    def _count(self, emulation: Emulation) -> None:
+        for name, outcome in emulation.outcomes():
+            if name is None:
+                self._stats.count_structured(outcome)
+            else:
+                self._stats.count(name, outcome)
 
     async def _lease(self, skip: AbstractSet[str], affinity: bytes, trace: Trace) -> Lease:
         """Get a token; the waits of a request for tokens count together."""
@@ -102,14 +133,12 @@ class Engine:
             trace.waited += time.monotonic() - began
 
     async def _attempt(
-        self, prompt: Prompt, model: Model, lease: Lease, trace: Trace
+        self, emulation: Emulation, model: Model, lease: Lease, trace: Trace
     ) -> AsyncGenerator[Sequence[Event], None]:
         """One call upstream, read; the keeper hears how it went."""
         attempt = trace.begin(lease.credential.id)
         logger.debug("%s: asking %s with token %s", trace.request_id, model.id, lease.credential.id)
         try:
-            opener = self._openers.choose(model.id, live=prompt.live, hidden=prompt.reasoning == "hidden")
-            emulation = Emulation(prompt, opener)
             async with self._upstream.open(emulation.prompt, model.id, lease.credential) as batches:
                 async for batch in batches:
                     if batch and not attempt.first_event_at:

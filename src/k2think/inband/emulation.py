@@ -1,7 +1,8 @@
 """Puts together what an upstream lacks: writes it into the prompt, and reads it out of the answer with a Chain.
 
-K2-Think's service has no field for thinking, keeps no tool turns and cannot be trusted with stop sequences. The order
-of the chain: thinking is told from answer, the answer is cut at a stop sequence, tokens are counted, thinking is shown.
+K2-Think's service has no field for thinking, keeps no tool turns, knows neither tools nor JSON answers, and cannot be
+trusted with stop sequences. The order of the chain: thinking is told from answer, calls are read out of the answer, it
+is cut at a stop sequence, JSON is taken out of it, tokens are counted, thinking is shown.
 """
 
 from __future__ import annotations
@@ -10,58 +11,220 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
-from k2think.dialogue.events import Event
-from k2think.dialogue.machine import Chain
-from k2think.dialogue.prompt import Message, Prompt
+from k2think.dialogue.events import Event, TextDelta, Usage
+from k2think.dialogue.machine import Chain, Machine
+from k2think.dialogue.outcome import Outcome
+from k2think.dialogue.prompt import Message, OutputFormat, Prompt, Toolbox
+from k2think.inband.checking import ArgumentChecker
 from k2think.inband.history import without_thinking, write_calls
 from k2think.inband.limits import StopReader
 from k2think.inband.parts import Opener
 from k2think.inband.presentation import present
 from k2think.inband.reasoning import ReasoningReader
+from k2think.inband.structured import StructuredReader, write_format
+from k2think.inband.toolcalls.desk import CallDesk, Handling
+from k2think.inband.toolcalls.names import Names
+from k2think.inband.toolcalls.reader import CallReader
+from k2think.inband.toolcalls.rescue import Rescue
+from k2think.inband.toolprompt import complaint_turns, write_tools
 from k2think.inband.usage import UsageMeter, estimate_prompt
+
+MAX_ANSWER = 1024 * 1024
+"""Characters of an answer that are kept in case the model must be shown it again."""
+
+
+class Means(Struct, frozen=True):
+    """How an attempt may go about tools and JSON.
+
+    `native`: what the upstream does by itself. `template`: the user's own tool instructions. `live`: calls are streamed
+    while they are written. `may_ask`: the model can be asked again. `again`: it has been. `spent`: what that has cost.
+    """
+
+    native: frozenset[str] = frozenset()
+    template: str = ""
+    live: bool = True
+    may_ask: bool = False
+    again: bool = False
+    spent: Usage = Usage(0, 0, 0)
 
 
 class Emulation:
-    """One attempt's rewritten `prompt` and the chain that reads its answer. Single-use, like the machines in it."""
+    """One attempt's rewritten `prompt` and the chain that reads its answer. Single-use, like the machines in it.
 
-    def __init__(self, prompt: Prompt, opener: Opener) -> None:
-        self.prompt = msgspec.structs.replace(prompt, messages=_written(prompt.messages))
+    Raises `InvalidRequest` when made for schemas that are none.
+    """
+
+    def __init__(self, prompt: Prompt, opener: Opener, means: Means | None = None) -> None:
+        self._means = means = means or Means()
+        toolbox = None if "tools" in means.native else prompt.tools
+        output = prompt.output
+        # A server that lets nothing but JSON out would let no call out that is written in tags.
+        if output and toolbox is None and _kind(output) in means.native:
+            output = None
+        self._asked = prompt
+        self._spent = means.spent
+        self._answer = _Memory()
         self._reasoning = ReasoningReader(opener)
-        stops = prompt.sampling.stop
-        self._stop = StopReader(stops) if stops else None
-        self._chain = Chain(
-            self._reasoning,
-            *((self._stop,) if self._stop else ()),
-            UsageMeter(lambda: estimate_prompt(self.prompt)),
-            *present(prompt.reasoning),
-        )
+        self._desk: CallDesk | None = None
+        self._structured = StructuredReader(output) if output else None
+        self._stop = StopReader(prompt.sampling.stop) if prompt.sampling.stop else None
+        self._meter = UsageMeter(lambda: estimate_prompt(self.prompt))
+        machines: list[Machine[Event, Event]] = [self._reasoning]
+        if toolbox or output:
+            machines.append(self._answer)
+        if toolbox:
+            machines.append(self._call_reader(toolbox))
+        if self._stop:
+            machines.append(self._stop)
+        if self._structured:
+            machines.append(self._structured)
+        self._chain = Chain(*machines, self._meter, *present(prompt.reasoning))
+        self.prompt = self._written(toolbox, written_output=output is not None)
 
     @property
     def satisfied(self) -> bool:
         """Whether the answer is complete although upstream may go on."""
-        return self._stop is not None and self._stop.done
+        return (self._stop is not None and self._stop.done) or (self._desk is not None and self._desk.full)
 
     @property
     def observed(self) -> Literal["present", "implied"] | None:
         """How the text began, if it showed."""
         return self._reasoning.observed
 
+    @property
+    def problem(self) -> str:
+        """After `close`: why the answer cannot be used, for the model to read; empty if it can."""
+        if self._desk is not None and self._desk.problem:
+            return self._desk.problem
+        return self._structured.problem if self._structured is not None else ""
+
+    @property
+    def delegated(self) -> frozenset[str]:
+        """What the upstream is asked to do by itself."""
+        found = {"tools"} if self.prompt.tools is not None else set[str]()
+        if self.prompt.output is not None:
+            found.add(_kind(self.prompt.output))
+        return frozenset(found)
+
+    @property
+    def answer(self) -> str:
+        """The model's answer as it was written, without its thinking."""
+        return self._answer.text()
+
+    def asked_again(self) -> Prompt:
+        """The prompt for the next attempt, in which the model is told what is wrong with this one's answer."""
+        turns = complaint_turns(self.answer, self.problem)
+        return msgspec.structs.replace(self._asked, messages=(*self._asked.messages, *turns))
+
+    def means_again(self, *, may_ask: bool) -> Means:
+        """The means for that attempt."""
+        return msgspec.structs.replace(self._means, again=True, may_ask=may_ask, spent=self._spent)
+
+    def outcomes(self) -> list[tuple[str | None, Outcome]]:
+        """After `close`: what became of each call, by the tool's name, and of a JSON answer (None)."""
+        found: list[tuple[str | None, Outcome]] = [*(self._desk.outcomes if self._desk is not None else ())]
+        if self._structured is not None and not (self._desk is not None and self._desk.begun):
+            if self._structured.problem:
+                found.append((None, "reasked" if self._means.may_ask else "failed"))
+            else:
+                found.append((None, "repaired" if self._structured.repaired else "parsed"))
+        return found
+
     def feed_all(self, events: Sequence[Event]) -> Sequence[Event]:
         """Read what one read brought."""
         return self._chain.feed_all(events)
 
     def close(self) -> Sequence[Event]:
-        """Read the end; gives the `Usage`, at least."""
-        return self._chain.close()
+        """Read the end; gives `Usage`, at least: that of all attempts so far. Nothing if there is a problem."""
+        events = self._chain.close()
+        for event in events:
+            if type(event) is Usage:
+                self._spent = _added(event, self._spent)
+        if self.problem:
+            return ()
+        return [self._spent if type(event) is Usage else event for event in events]
+
+    def _call_reader(self, toolbox: Toolbox) -> CallReader:
+        means, live = self._means, self._asked.live
+        names = Names(toolbox.tools)
+        checker = ArgumentChecker(toolbox.tools)
+        handling = Handling(
+            live=means.live and live,
+            may_ask=means.may_ask,
+            undo=not live,
+            keep_text=live and (toolbox.required or means.again),
+        )
+        self._desk = CallDesk(toolbox, checker, handling)
+
+        def read(text: str) -> Sequence[Event]:
+            desk = CallDesk(toolbox, checker, Handling(live=False, may_ask=False, undo=False))
+            reader = CallReader(names, desk)
+            return [*reader.feed(TextDelta(text)), *reader.close()]
+
+        return CallReader(names, self._desk, Rescue(lambda: self._reasoning.unended, read))
+
+    def _written(self, toolbox: Toolbox | None, *, written_output: bool) -> Prompt:
+        """The prompt as the upstream gets it: what it has no place for stands in the conversation."""
+        prompt = self._asked
+        messages = tuple(map(_forgetful, prompt.messages))
+        sampling = prompt.sampling
+        if prompt.tools is None or toolbox is not None:
+            messages = write_calls(messages)
+        if toolbox is not None:
+            messages = write_tools(messages, toolbox, self._means.template)
+        if written_output and prompt.output is not None:
+            messages = write_format(messages, prompt.output)
+        if toolbox is not None or written_output:
+            sampling = msgspec.structs.replace(sampling, stop=())  # they are about text, not about calls and JSON
+        return msgspec.structs.replace(
+            prompt,
+            messages=messages,
+            sampling=sampling,
+            tools=None if toolbox is not None else prompt.tools,
+            output=None if written_output else prompt.output,
+        )
 
 
-def _written(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Earlier turns as the model should see them: without their thinking, calls and results as text."""
-    return write_calls(tuple(map(_forgetful, messages)))
+class _Memory:
+    """A Machine that passes everything, and keeps the text."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._length = 0
+
+    def feed(self, event: Event) -> Sequence[Event]:
+        """Take one event."""
+        if type(event) is TextDelta and self._length < MAX_ANSWER:
+            self._pieces.append(event.text)
+            self._length += len(event.text)
+        return (event,)
+
+    def close(self) -> Sequence[Event]:
+        """Nothing is held."""
+        return ()
+
+    def text(self) -> str:
+        """What came, up to the limit."""
+        return "".join(self._pieces)
 
 
 def _forgetful(message: Message) -> Message:
+    """An earlier turn as the model should see it: without its thinking."""
     if message.role != "assistant" or (text := without_thinking(message.text)) == message.text:
         return message
     return msgspec.structs.replace(message, text=text)
+
+
+def _kind(output: OutputFormat) -> str:
+    return "json_object" if output.schema is None else "json_schema"
+
+
+def _added(usage: Usage, spent: Usage) -> Usage:
+    return Usage(
+        prompt_tokens=usage.prompt_tokens + spent.prompt_tokens,
+        completion_tokens=usage.completion_tokens + spent.completion_tokens,
+        reasoning_tokens=usage.reasoning_tokens + spent.reasoning_tokens if usage.reasoning_tokens >= 0 else -1,
+        cached_tokens=usage.cached_tokens + spent.cached_tokens,
+    )

@@ -72,6 +72,11 @@ class Parter:
         self._held: Held | None = None  # not None in the three states that hold
         self._replaying = False  # what was held is being read again: nothing is held a second time
 
+    @property
+    def unended(self) -> bool:
+        """Whether the last that came is thinking; by its own channel too, if no text has followed it."""
+        return self._state in {"think", "details", "summary"} or (self._native and self._state == "head")
+
     def take(self, token: str | Tag) -> None:
         """Take the next text or tag."""
         if isinstance(token, str):

@@ -31,6 +31,11 @@ class ReasoningReader:
         """
         return self._parter.observed
 
+    @property
+    def unended(self) -> bool:
+        """Whether there was thinking, and nothing has ended it so far."""
+        return self._parter.unended
+
     def feed(self, event: Event) -> Sequence[Event]:
         """Take one event."""
         if type(event) is not TextDelta:

@@ -160,6 +160,11 @@ def _warnings(given: Mapping[str, str], written: Mapping[str, str], upstream: Up
             f"K2THINK_API_URL {shown(upstream.k2think_api_url)} does not end in /chat/completions: it must be the chat "
             "endpoint itself, not its server."
         )
+    if upstream.protocol == "k2think" and upstream.upstream_native not in {"auto", ()}:
+        warnings.append(
+            "UPSTREAM_NATIVE is ignored: K2-Think's web service has no tools or JSON answers of its own (see "
+            "UPSTREAM_PROTOCOL)."
+        )
     known = {variable.name for variable in variables()} | set(_SIMULATED_STREAM)
     warnings += [
         f"{name} in .env is no setting. Did you mean {close[0]}?"

@@ -9,10 +9,13 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+Feature: TypeAlias = Literal["tools", "json_object", "json_schema"]
+FEATURES: frozenset[Feature] = frozenset(get_args(Feature))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,17 @@ def _level(value: Any) -> Any:
 
 def _strategy(value: Any) -> Any:
     return value.lower().replace("-", "_") if isinstance(value, str) else value
+
+
+def _native(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    names = _split(_strategy(value))
+    if names in {("auto",), ("none",)}:
+        return "auto" if names == ("auto",) else ()
+    if not names or not FEATURES.issuperset(names):
+        raise ValueError("holds something that is no feature.")
+    return tuple(dict.fromkeys(names))
 
 
 def _host(value: str) -> str:
@@ -146,6 +160,7 @@ Flag: TypeAlias = Annotated[bool, Kind("true or false")]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535), Kind("a whole number from 0 to 65535")]
 Count: TypeAlias = Annotated[int, Field(ge=1), Kind("a whole number from 1 up")]
 CountOrNone: TypeAlias = Annotated[int, Field(ge=0), Kind("a whole number from 0 up")]
+Few: TypeAlias = Annotated[int, Field(ge=0, le=5), Kind("a whole number from 0 to 5")]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False), Kind("a number of seconds above 0")]
 SecondsOrNone: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), Kind("a number of seconds from 0 up")]
 Minutes: TypeAlias = Annotated[float, Field(ge=60, allow_inf_nan=False), Kind("a number of seconds from 60 up")]
@@ -195,6 +210,11 @@ Template: TypeAlias = Annotated[
 Protocol: TypeAlias = Annotated[
     Literal["auto", "k2think", "openai"], BeforeValidator(_lower), Kind("auto, k2think or openai")
 ]
+Native: TypeAlias = Annotated[
+    Literal["auto"] | tuple[Feature, ...],
+    BeforeValidator(_native),
+    Kind("auto, none, or names out of tools, json_object and json_schema, comma-separated"),
+]
 Strategy: TypeAlias = Annotated[
     Literal["round_robin", "least_busy", "sticky"],
     BeforeValidator(_strategy),
@@ -206,6 +226,7 @@ ReasoningFormat: TypeAlias = Annotated[
 Opener: TypeAlias = Annotated[
     Literal["auto", "present", "implied"], BeforeValidator(_lower), Kind("auto, present or implied")
 ]
+ToolStreaming: TypeAlias = Annotated[Literal["live", "checked"], BeforeValidator(_lower), Kind("live or checked")]
 LogLevel: TypeAlias = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
     BeforeValidator(_level),

@@ -74,6 +74,12 @@ class Upstream(Section):
         description="What that endpoint speaks: k2think (K2-Think's web service) or openai (any OpenAI-compatible "
         "server). auto: openai where the URL ends in /v1/chat/completions (but not /api/v1/chat/completions).",
     )
+    upstream_native: kinds.Native = Field(
+        default="auto",
+        description="What an OpenAI-compatible server does by itself: none, or out of tools, json_object and "
+        "json_schema, comma-separated; the gateway does the rest. auto: all of it, until the server refuses it. "
+        "K2-Think's web service does none of it.",
+    )
     upstream_api_key: kinds.ApiKeys = Field(
         default=(),
         description="Keys for an OpenAI-compatible server, comma-separated. K2-Think's web service uses tokens.",
@@ -109,6 +115,13 @@ class Upstream(Section):
         path = urlsplit(self.k2think_api_url).path.rstrip("/")
         is_openai = path.endswith("/v1/chat/completions") and not path.endswith("/api/v1/chat/completions")
         return "openai" if is_openai else "k2think"
+
+    @property
+    def native(self) -> tuple[kinds.Feature, ...] | None:
+        """What the service does by itself; None where that is to be found out (`auto`, OpenAI-compatible)."""
+        if self.protocol == "k2think":
+            return ()
+        return None if self.upstream_native == "auto" else self.upstream_native
 
 
 class Credentials(Section):
@@ -173,6 +186,15 @@ class Tools(Section):
     enable_toolify: kinds.Flag = Field(default=True, description="Offer function calling.")
     toolify_custom_prompt: kinds.Template = Field(
         default="", description="Your own tool instructions, with {trigger_signal} and {tools_list} where those belong."
+    )
+    tool_retries: kinds.Few = Field(
+        default=1,
+        description="How often the model is asked again when a call or a JSON answer of its cannot be used; 0 to 5.",
+    )
+    tool_streaming: kinds.ToolStreaming = Field(
+        default="live",
+        description="How calls are streamed: live (the arguments as they come) or checked (each call is held until it "
+        "is complete and checked).",
     )
 
 

@@ -109,6 +109,10 @@ async def _refused(this: Chat, body: Mapping[str, Any]) -> bool:
         else:
             await answers.detail(exchange, 403 if this.flavour == "openai_path" else 400, answers.MODEL_NOT_FOUND)
         return True
+    if this.flavour == "openai" and (refused := [name for name in options.refuses if body.get(name)]):
+        error = answers.server_error(400)["error"] | {"message": f"'{refused[0]}' is not supported by this server."}
+        await exchange.json(400, {"error": error | {"param": refused[0]}})
+        return True
     if this.flavour != "web":
         return False
     return await _refused_by_web(this, body)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from k2think.simulator.answers import spaced
+from k2think.simulator.callformats import Call
 from k2think.simulator.model import Written, pieces
 from k2think.simulator.shapes import details
 
@@ -47,7 +48,7 @@ class Chunks:
         self._choice = self._head + b'{"index": 0, "delta": '
 
     def deltas(self, written: Written, chunk: int) -> Iterator[bytes]:
-        """The role, then a chunk for each piece of thinking and answer."""
+        """The role, then a chunk for each piece of thinking and answer, then the native calls."""
         first = {"role": "assistant", "content": "", **dict(written.blank)}
         yield self._delta(spaced(first).encode())
         tail = b'}, "logprobs": null, "finish_reason": null}]}'
@@ -59,14 +60,17 @@ class Chunks:
         head = self._choice + b'{"content": '
         for piece in pieces(written.content, chunk):
             yield head + _encode(piece) + tail
+        for index, call in enumerate(written.calls):
+            yield from self._call(index, call)
 
-    def call(self, name: str, arguments: str) -> Iterator[bytes]:
-        """A native tool call, its arguments in two pieces."""
-        function = {"name": name, "arguments": ""}
-        yield self._delta_of({"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]})
+    def _call(self, index: int, call: Call) -> Iterator[bytes]:
+        """A native call, its arguments in two pieces."""
+        arguments = call.arguments
+        head = {"id": f"call_{index + 1}", "type": "function", "function": {"name": call.name, "arguments": ""}}
+        yield self._delta_of({"tool_calls": [{"index": index, **head}]})
         middle = arguments.find(":") if ":" in arguments else len(arguments) // 2
         for piece in (arguments[:middle], arguments[middle:]):
-            yield self._delta_of({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
+            yield self._delta_of({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
 
     def finish(self, reason: str, time_info: Mapping[str, Any] | None) -> bytes:
         """The chunk with finish_reason."""
@@ -119,13 +123,13 @@ def _unfolded(written: Written) -> tuple[str, str, str]:
     return f"{details(thinking, done=True)}\n", written.content, ""
 
 
-def completion(
-    written: Written, answer_id: str, created: int, model: str, calls: list[dict[str, Any]]
-) -> dict[str, Any]:
+def completion(written: Written, answer_id: str, created: int, model: str) -> dict[str, Any]:
     """The answer in one piece, without usage and extras."""
     message: dict[str, Any] = {"role": "assistant", "content": written.content, **dict(written.blank)}
     message |= dict.fromkeys(written.fields, written.reasoning)
-    if calls:
+    if written.calls:
+        functions = [{"name": call.name, "arguments": call.arguments} for call in written.calls]
+        calls = [{"id": f"call_{n}", "type": "function", "function": one} for n, one in enumerate(functions, 1)]
         message |= {"content": None, "tool_calls": calls}
     return {
         "id": answer_id,

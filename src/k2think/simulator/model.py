@@ -1,4 +1,4 @@
-"""The model that is none: it thinks, answers small arithmetic, echoes, and says what it is. Pure."""
+"""The model that is none: it thinks, calls tools, answers small arithmetic, echoes, and says what it is. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 from msgspec import Struct
 
 from k2think.simulator.arithmetic import find_and_calculate
+from k2think.simulator.callformats import Call
 from k2think.simulator.script import Script
 from k2think.simulator.shapes import SHAPES, Output
+from k2think.simulator.toolplay import Part, play, written_calls
 
 _TOKEN = re.compile(r"</?|>|\s*[^\s<>]{1,16}|\s+")
 _FILLER = "The simulator writes on, word by word, to give a stream of the length that was asked for. "
@@ -31,11 +33,20 @@ class Written(Struct, frozen=True):
     thinking: str
     """The thinking as such, where snapshots fold it away; else empty."""
     answer: str
+    calls: tuple[Call, ...] = ()
+    """Calls of tools in a field of their own."""
 
 
-def write(script: Script, shape: str, body: Mapping[str, Any], hidden_prompt_tokens: int = 0) -> Written:
-    """What the model makes of a request: `body` as OpenAI's, `shape` used where the script names none."""
-    thinking, answer = _thinking(script), _answer(script)
+def write(
+    script: Script, shape: str, body: Mapping[str, Any], hidden_prompt_tokens: int = 0, *, native: bool = False
+) -> Written:
+    """What the model makes of a request: `body` as OpenAI's, `shape` used where the script names none.
+
+    `native`: the server takes `tools` and `response_format` themselves, not only what the prompt says of them.
+    """
+    part = play(script, body, native=native)
+    thinking, answer = _thinking(script, part), _answer(script, part)
+    calls = _native_calls(script, part)
     output = SHAPES[script.shape or shape](thinking, answer)
     if script.said is not None:
         output = Output(script.said, output.reasoning, output.fields, output.blank)
@@ -48,7 +59,7 @@ def write(script: Script, shape: str, body: Mapping[str, Any], hidden_prompt_tok
     elif exhausted or (output.unfinished and not stopped):
         finish = "length"
     else:
-        finish = "tool_calls" if script.call else "stop"
+        finish = "tool_calls" if calls else "stop"
     folded = (script.shape or shape) in _FOLDED and content == output.content and script.said is None
     return Written(
         content=content,
@@ -60,6 +71,7 @@ def write(script: Script, shape: str, body: Mapping[str, Any], hidden_prompt_tok
         completion_tokens=spent,
         thinking=thinking if folded else "",
         answer=answer,
+        calls=calls,
     )
 
 
@@ -86,24 +98,52 @@ def prompt_tokens(messages: Any) -> int:
     return total
 
 
-def _thinking(script: Script) -> str:
+def _thinking(script: Script, part: Part) -> str:
     if script.think is not None:
         return script.think
     if script.think_tokens is not None:
         return _tokens_of_filler(script.think_tokens)
-    return (
-        f'\nThe user says: "{_shortened(script.text)}". I am the K2-Think simulator, so there is no model behind me. '
-        "I can calculate a little and repeat what I was told.\n"
-    )
+    thoughts = [
+        f'The user says: "{_shortened(script.text)}".',
+        "I am the K2-Think simulator, so there is no model behind me.",
+        "I can calculate a little and repeat what I was told.",
+        *([part.thought] if part.thought else []),
+    ]
+    return f"\n{' '.join(thoughts)}\n"
 
 
-def _answer(script: Script) -> str:
+def _native_calls(script: Script, part: Part) -> tuple[Call, ...]:
+    """The calls beside the text: scripted ones always, others only where the text is not scripted."""
+    if not part.native:
+        return ()
+    scripted = _scripted(script) is not None or script.said is not None or script.fault in {"empty", "empty_length"}
+    return part.calls if script.call or not scripted else ()
+
+
+def _answer(script: Script, part: Part) -> str:
+    scripted, calls = _scripted(script), written_calls(script, part)
+    if calls and (script.call or scripted is None):
+        return f"{scripted}\n{calls}" if scripted else calls
+    # A scripted call's own text is not said again when the results have come.
+    if scripted is not None and not (script.call and part.prose is not None):
+        return scripted
+    if part.calls and not script.call:
+        return ""
+    return _talk(script) if part.prose is None else part.prose
+
+
+def _scripted(script: Script) -> str | None:
+    """The answer that a directive gives, if one does."""
     if script.answer is not None:
         return script.answer
     if script.tokens is not None:
         return _tokens_of_filler(script.tokens)
     if script.size is not None:
         return (_FILLER * (script.size // len(_FILLER) + 1))[: script.size]
+    return None
+
+
+def _talk(script: Script) -> str:
     found = find_and_calculate(script.text)
     calculated = f"{found[0]} = {found[1]}\n\n" if found else ""
     return f"{calculated}This is the K2-Think simulator: no model is behind it. You said: {_shortened(script.text)}"

@@ -95,6 +95,9 @@ class SimulatorOptions:
     chats_exist: bool = True
     """Whether a `chat_id` is one of a saved chat. False: it never is, which the real service answers with an error."""
 
+    refuses: tuple[str, ...] = ()
+    """Fields of a request that `/v1/...` answers with 400, as a server does that lacks what they ask for."""
+
     openai_key: str | None = field(default=None, repr=False)
     """The key that `/v1/...` asks for; None: none."""
 

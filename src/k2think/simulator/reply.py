@@ -63,7 +63,7 @@ async def answer(this: Chat) -> Literal["completed", "failed"]:
     if fault and await answers.fail(exchange, fault, options.release, script.retry_after):
         return "failed"
     shape = options.openai_shape if this.flavour == "openai" else options.shape
-    written = write(script, shape, this.body, options.hidden_prompt_tokens)
+    written = write(script, shape, this.body, options.hidden_prompt_tokens, native=this.flavour == "openai")
     if this.streams:
         await _stream(this, written, fault)
     else:
@@ -83,10 +83,7 @@ def _fault_of(this: Chat) -> str:
 
 async def _whole(this: Chat, written: Written) -> None:
     options, script = this.state.options, this.script
-    model = str(this.body["model"])
-    function = {"name": script.call, "arguments": script.args}
-    calls = [{"id": "call_1", "type": "function", "function": function}] if script.call else []
-    body = events.completion(written, _answer_id(this), int(time.time()), model, calls)
+    body = events.completion(written, _answer_id(this), int(time.time()), str(this.body["model"]))
     body["usage"] = _usage(written)
     if options.system_fingerprint:
         body["system_fingerprint"] = events.FINGERPRINT
@@ -158,20 +155,12 @@ def _payloads(this: Chat, written: Written, fault: str) -> tuple[Iterator[bytes]
         tail.append(chunks.finish(written.finish_reason, _time_info(written) if options.time_info else None))
         if with_usage:
             tail.append(chunks.usage(_usage(written)))
-    deltas = chunks.deltas(written, script.chunk)
-    if script.call:
-        deltas = _chained(deltas, chunks.call(script.call, script.args))
-    return deltas, tail + done
+    return chunks.deltas(written, script.chunk), tail + done
 
 
 def _in_snapshots(this: Chat) -> bool:
     form = this.script.form
     return "snapshots" in form or (this.flavour == "guest" and "deltas" not in form)
-
-
-def _chained(*iterators: Iterator[bytes]) -> Iterator[bytes]:
-    for iterator in iterators:
-        yield from iterator
 
 
 async def _break(this: Chat, wire: events.Wire, fault: str) -> bool:

@@ -2,16 +2,19 @@
 
 They are taken out of the text before it is answered; several are read as one. Double brackets with anything else in
 them are plain text. Keys: see `Script`, one field each. `[[say]]` makes all text behind it (or up to `[[/say]]`) the
-model's raw output, verbatim. Pure: no I/O, no clock.
+model's raw output, verbatim. A turn without directives takes over those of the last turn that had some, if that one
+said `stubborn=yes`. Results of tools at the beginning of a turn are not the user's words: nothing is read in them.
+Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from k2think.simulator.callformats import FORMATS
 from k2think.simulator.shapes import SHAPES
 
 FORMS = {
@@ -71,6 +74,12 @@ _DIRECTIVE = re.compile(
 _PAIR = re.compile(r"([a-z_]+)=(?:\"([^\"]*)\"|'([^']*)'|([^\s\]\"']+))")
 _SAY = "[[say]]"
 _SAID = "[[/say]]"
+_RESULT = re.compile(r"\s*<tool_response>")
+_RESULT_END = "</tool_response>"
+_BLOCK = "\n\n"
+
+ANSWER_AGAIN = "Answer again"
+"""What a complaint of an answer says."""
 
 
 class BadDirective(Exception):
@@ -118,45 +127,114 @@ class Script:
     finish: str = ""
     """The finish_reason."""
     call: str = ""
-    """Name of a tool to call natively (OpenAI's `tool_calls`), with the JSON text `args`."""
+    """Name of a tool to call with exactly the JSON text `args`: in the text if the prompt's text holds tools or
+    `format` is given, else natively (OpenAI's `tool_calls`). Without it the model decides (see `toolplay`)."""
     args: str = "{}"
+    calls: int = 1
+    """How many calls, if there is one; 0: none, whatever the prompt demands."""
+    format: str = ""
+    """How calls are written in the text (names: `callformats.FORMATS`); not given: `hermes`."""
+    fence: bool = False
+    """An answer that must be JSON stands in a code fence, behind a sentence."""
+    stubborn: bool = False
+    """These directives go on counting in later turns of the conversation, until a turn has its own."""
 
 
 def read_script(messages: Any) -> Script:
     """The script in the last user turn of `messages` (as they came in; anything). Raises BadDirective."""
-    text = turn = last_user_text(messages)
-    said: str | None = None
-    if _SAY in text:
-        text, _, rest = text.partition(_SAY)
-        said, _, after = rest.partition(_SAID)
-        text += after
-    values: dict[str, str] = {}
-    for found in _DIRECTIVE.finditer(text):
-        for key, *quoted in _PAIR.findall(found.group(1)):
-            values[key] = next((value for value in quoted if value), "")
-    script = Script(text=_DIRECTIVE.sub("", text).strip(), said=said, key=turn)
-    return replace(script, **_typed(values)) if values else script
+    turns = _user_turns(messages)
+    turn = next(turns, "")
+    script = _read(turn)
+    if script is not None:
+        return script
+    text = plain_text(turn)
+    earlier = next(filter(None, map(_earlier, turns)), None)
+    return replace(earlier, text=text) if earlier and earlier.stubborn else Script(text=text, key=turn)
 
 
 def last_user_text(messages: Any) -> str:
     """The text of the last user turn; parts that are text are joined by line ends."""
-    if not isinstance(messages, Sequence):
-        return ""
-    for message in reversed(messages):
-        if isinstance(message, Mapping) and message.get("role") == "user":
-            content = message.get("content")
-            if isinstance(content, str):
-                return content
-            parts = content if isinstance(content, Sequence) else ()
-            return "\n".join(
-                part["text"] for part in parts if isinstance(part, Mapping) and isinstance(part.get("text"), str)
-            )
-    return ""
+    return next(_user_turns(messages), "")
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """The text of a message; parts that are text are joined by line ends."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, Sequence) else ()
+    return "\n".join(part["text"] for part in parts if isinstance(part, Mapping) and isinstance(part.get("text"), str))
+
+
+def split_results(text: str) -> tuple[list[str], str]:
+    """What stands in the blocks of tools' results that a turn begins with, and the user's own words behind them."""
+    results: list[str] = []
+    at = 0
+    while opener := _RESULT.match(text, at):
+        end = text.find(_RESULT_END, opener.end())
+        if end < 0:
+            break
+        results.append(text[opener.end() : end].strip())
+        at = end + len(_RESULT_END)
+    return results, text[at:].strip() if results else text
+
+
+def split_turn(text: str) -> list[str]:
+    """A user turn, and complaints of an answer as turns of their own.
+
+    They stand within it, as last paragraphs, where the answer was empty: then no turn of the assistant lies between.
+    """
+    complaints: list[str] = []
+    end = len(text)
+    while (at := text.rfind(_BLOCK, 0, end)) > 0 and text.find(ANSWER_AGAIN, at, end) >= 0:
+        complaints.append(text[at + len(_BLOCK) : end])
+        end = at
+    return [text[:end], *reversed(complaints)]
+
+
+def plain_text(turn: str) -> str:
+    """The user's words in a turn: without directives, raw output and results."""
+    return _DIRECTIVE.sub("", _without_say(split_results(turn)[1])[0]).strip()
 
 
 def known_fault(name: str) -> bool:
     """Whether there is such a fault."""
     return name in FAULTS or _STATUS_FAULT.fullmatch(name) is not None
+
+
+def _user_turns(messages: Any) -> Iterator[str]:
+    """The texts of the user turns, the last one first."""
+    for message in reversed(messages) if isinstance(messages, Sequence) else ():
+        if isinstance(message, Mapping) and message.get("role") == "user":
+            yield from reversed(split_turn(text_of(message)))
+
+
+def _without_say(text: str) -> tuple[str, str | None]:
+    if _SAY not in text:
+        return text, None
+    text, _, rest = text.partition(_SAY)
+    said, _, after = rest.partition(_SAID)
+    return text + after, said
+
+
+def _earlier(turn: str) -> Script | None:
+    """The script of an earlier turn, None if it has none. What is wrong in it was told when it was the last."""
+    try:
+        return _read(turn)
+    except BadDirective:
+        return None
+
+
+def _read(turn: str) -> Script | None:
+    """The script of one turn, None if nothing in it is one."""
+    text, said = _without_say(split_results(turn)[1])
+    values: dict[str, str] = {}
+    for found in _DIRECTIVE.finditer(text):
+        for key, *quoted in _PAIR.findall(found.group(1)):
+            values[key] = next((value for value in quoted if value), "")
+    if said is None and not values:
+        return None
+    return replace(Script(text=plain_text(turn), said=said, key=turn), **_typed(values))
 
 
 def _typed(values: Mapping[str, str]) -> dict[str, Any]:
@@ -188,6 +266,19 @@ def _fault(value: str) -> str:
 
 def _form(value: str) -> frozenset[str]:
     return frozenset(_one_of(FORMS)(name) for name in value.split(","))
+
+
+def _yes(value: str) -> bool:
+    if value not in {"yes", "no"}:
+        raise ValueError
+    return value == "yes"
+
+
+def _calls(value: str) -> int:
+    count = int(value)
+    if not 0 <= count <= 100:
+        raise ValueError
+    return count
 
 
 def _seconds(value: str) -> float:
@@ -225,4 +316,8 @@ _READERS: dict[str, Any] = {
     "finish": str,
     "call": str,
     "args": str,
+    "calls": _calls,
+    "format": _one_of(FORMATS),
+    "fence": _yes,
+    "stubborn": _yes,
 }

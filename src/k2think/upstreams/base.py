@@ -1,4 +1,8 @@
-"""What an upstream is to the engine: it answers a prompt with events, and says which models it has."""
+"""What an upstream is to the engine: it answers a prompt with events, and says which models it has.
+
+What stands in a prompt's `tools` and `output` is for the upstream to do by itself; what the gateway does in its place
+has been written into the messages before, and taken out there.
+"""
 
 from __future__ import annotations
 

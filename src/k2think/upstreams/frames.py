@@ -2,20 +2,35 @@
 
 One reader for every form, because one and the same service has been seen to answer in several. Frames that carry
 nothing for us (sources, status events, ids) are passed over. Raises `UpstreamError`s for errors that come inside a 200.
+Calls are read too, where the upstream has tools: servers differ in what they repeat and what they leave out.
 """
 
 from __future__ import annotations
 
 import re
+import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from k2think.dialogue.events import Event, Finish, FinishReason, ReasoningDelta, TextDelta, Usage
+from k2think.dialogue.events import (
+    Event,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+)
 from k2think.errors import TaskAccepted, UpstreamUnavailable
 from k2think.upstreams.refusals import error_in_answer
 from k2think.upstreams.snapshots import SnapshotReader
+
+MAX_CALLS = 128
+"""Calls of one answer; further ones are left out."""
 
 _HALF_CHARACTER = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -31,11 +46,24 @@ _FINISH: dict[str, FinishReason] = {
 }
 
 
+class _Function(Struct, gc=False):
+    name: str | None = None
+    arguments: Raw = Raw()  # text, piece by piece; from some servers the object itself
+
+
+class _Call(Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
 class _Delta(Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     thinking: str | None = None
+    tool_calls: list[_Call | None] | None = None
+    function_call: _Function | None = None  # what there was before `tool_calls`: one call
 
 
 class _Choice(Struct):
@@ -78,6 +106,7 @@ class FrameReader:
         self.finished = False
         self._decoder = msgspec.json.Decoder(_Frame | None)
         self._snapshots: SnapshotReader | None = None
+        self._calls: _CallReader | None = None
 
     def feed(self, data: bytes) -> list[Event]:
         """Read one frame. Raises `UpstreamError` if it is an error or unreadable."""
@@ -110,7 +139,7 @@ class FrameReader:
         return []
 
     def _read(self, frame: _Frame) -> list[Event]:
-        if _given(frame.error):
+        if frame.error and _given(frame.error):  # asked here first: most frames have none, and a call costs time
             raise error_in_answer(_decoded(frame.error))
         if frame.choices:
             events = self._read_choice(frame.choices[0])
@@ -124,7 +153,7 @@ class FrameReader:
             events = []  # sources, status events, ids: nothing of the answer
         if frame.done:
             events += self._finish("stop")
-        if _given(frame.usage) and (usage := _read_usage(frame.usage)):
+        if frame.usage and _given(frame.usage) and (usage := _read_usage(frame.usage)):
             events.append(usage)
         return events
 
@@ -138,9 +167,17 @@ class FrameReader:
                 events.append(ReasoningDelta(reasoning))
             if delta.content:
                 events.append(TextDelta(delta.content))
+            if delta.tool_calls or delta.function_call:
+                events += self._read_calls(delta, whole=choice.delta is None)
         if choice.finish_reason:
             events += self._finish(choice.finish_reason)
         return events
+
+    def _read_calls(self, delta: _Delta, *, whole: bool) -> list[Event]:
+        if self._calls is None:
+            self._calls = _CallReader()
+        calls = delta.tool_calls or [_Call(index=0, function=delta.function_call)]
+        return self._calls.feed(calls, whole=whole)
 
     def _read_snapshot(self, text: str) -> list[Event]:
         if self._snapshots is None:
@@ -153,7 +190,10 @@ class FrameReader:
         if reason == "error":
             raise UpstreamUnavailable("The upstream ended the answer with finish_reason 'error'.")
         self.finished = True
-        return [Finish(_FINISH.get(reason, "stop"))]
+        given = _FINISH.get(reason, "stop")
+        if given == "stop" and self._calls is not None and self._calls.count:
+            given = "tool_calls"  # some servers end every complete answer with the same word
+        return [Finish(given)]
 
     def _feed_again(self, data: bytes) -> list[Event]:
         """What could not be read at once: half a character, or several frames parted by one line end only."""
@@ -165,6 +205,88 @@ class FrameReader:
             shown = data[:80].decode("utf-8", "replace")
             raise UpstreamUnavailable(f"The upstream sent a frame that cannot be read: {shown!r}")
         return [event for line in lines for event in self.feed(line)]
+
+
+class _Begun(Struct):
+    number: int
+    id: str | None  # the upstream's; what the client gets may be another
+
+
+class _CallReader:
+    """Reads calls: `feed(entries of tool_calls)` gives the events. `count` is how many calls have begun."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._by_index: dict[int, _Begun] = {}
+        self._by_id: dict[str, _Begun] = {}
+        self._latest: _Begun | None = None
+        self._ids: set[str] = set()
+
+    def feed(self, entries: Sequence[_Call | None], *, whole: bool) -> list[Event]:
+        """Take the entries of one frame; `whole`: they are complete calls, not pieces of some.
+
+        Raises `UpstreamUnavailable` for arguments without a name to call, and for arguments that cannot be read.
+        """
+        events: list[Event] = []
+        for place, entry in enumerate(entries):
+            if entry is None:
+                continue
+            function = entry.function or _Function()
+            call = None if whole else self._continued(entry, function.name, place)
+            arguments = _arguments(function.arguments)
+            if call is None:
+                if self.count >= MAX_CALLS:
+                    self._latest = None
+                    continue
+                if not function.name:
+                    if arguments:
+                        raise UpstreamUnavailable("The upstream sent the arguments of a call without its name.")
+                    continue
+                call = self._begin(entry)
+                events.append(ToolCallStart(call.number, self._new_id(entry.id), function.name))
+            if arguments:
+                events.append(ToolCallDelta(call.number, arguments))
+        return events
+
+    def _continued(self, entry: _Call, name: str | None, place: int) -> _Begun | None:
+        """The call that has begun and goes on with this entry, if there is one."""
+        if entry.index is None:
+            if place:
+                return None  # a list without numbers tells its calls apart by their places
+            if entry.id and entry.id in self._by_id:
+                return self._by_id[entry.id]
+            return None if name else self._latest
+        call = self._by_index.get(entry.index)
+        if call is not None and name and entry.id and entry.id != call.id:
+            if call.id is not None:
+                return None  # some servers number every call 0, and send each in one piece
+            call.id = entry.id
+        return call
+
+    def _begin(self, entry: _Call) -> _Begun:
+        call = _Begun(self.count, entry.id or None)
+        self.count += 1
+        self._latest = call
+        if entry.index is not None:
+            self._by_index[entry.index] = call
+        if entry.id:
+            self._by_id[entry.id] = call
+        return call
+
+    def _new_id(self, given: str | None) -> str:
+        new = given if given and given not in self._ids else f"call_{uuid.uuid4().hex[:24]}"
+        self._ids.add(new)
+        return new
+
+
+def _arguments(raw: Raw) -> str:
+    if not _given(raw):
+        return ""
+    text = bytes(raw)
+    try:
+        return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UpstreamUnavailable("The upstream sent arguments of a call that cannot be read.") from None
 
 
 def _given(raw: Raw) -> bool:

@@ -7,6 +7,7 @@ as `{"error": …}`, with the model server's status. So a 401 may be about the s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -32,6 +33,25 @@ PASSED_ON = frozenset({400, 404, 409, 410, 413, 415})
 """Statuses of a refused request that a client gets as they are; the others become 400."""
 
 
+_FIELD = re.compile(r"[A-Za-z_][\w.\[\]]{0,63}", re.ASCII)
+"""A field's name or path. Nothing else is passed on as one: it might hold anything."""
+
+_PLACE = re.compile(r"""["']loc["']: ?[(\[]["']body["'], ?["'](\w{1,64})["']""", re.ASCII)
+"""The place that FastAPI's own list of faults names, where a server has made one text of the list."""
+
+_TOO_LONG = re.compile(r"context (?:length|window|size)|too long", re.IGNORECASE)
+"""What is said of a long prompt counts its parts, tools among them, without blaming one."""
+
+_MENTIONED = re.compile(
+    r"\b(?:(?P<itself>tool_choice|parallel_tool_calls)"
+    r"|(?P<tools>tools|tool (?:choice|calling|use)|function calling)"
+    r"|(?P<response_format>response_format|json_schema|guided\w*|structured outputs?|json mode))\b",
+    re.IGNORECASE | re.ASCII,
+)
+"""Words for the fields that not every server knows. Those for a call that was made (`tool_calls`) are not among them:
+they stand in complaints about the messages."""
+
+
 class Speaker(Enum):
     """Who wrote an error body."""
 
@@ -42,12 +62,13 @@ class Speaker(Enum):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An error answer, read: who speaks, what they say, and under which code."""
+    """An error answer, read: who speaks, what they say, under which code, and about which field of the request."""
 
     speaker: Speaker
     message: str
     code: str = ""
     type: str = ""
+    param: str = ""
 
 
 def read_refusal(body: bytes) -> Refusal:
@@ -58,15 +79,15 @@ def read_refusal(body: bytes) -> Refusal:
         text = body.decode("utf-8", "replace").strip()
         if text[:200].lstrip().startswith("<"):
             return Refusal(Speaker.PAGE, "a web page")
-        return Refusal(Speaker.NOBODY, _short(text))
+        return Refusal(Speaker.NOBODY, _short(text), param=_mentioned(text))
 
 
 def refusal_in(found: Any) -> Refusal:
     """Read decoded JSON that is an error, or holds one under `error` or `detail`."""
     if not isinstance(found, dict):
-        return Refusal(Speaker.NOBODY, _short(found))
+        return Refusal(Speaker.NOBODY, _short(found), param=_mentioned(found))
     if (detail := found.get("detail")) is not None:
-        return Refusal(Speaker.SERVICE, _short(detail))
+        return Refusal(Speaker.SERVICE, _short(detail), param=_placed(detail) or _mentioned(detail))
     error = found.get("error", found)  # vLLM puts the error's fields at the top
     if isinstance(error, dict):
         return Refusal(
@@ -74,8 +95,9 @@ def refusal_in(found: Any) -> Refusal:
             _short(error.get("message", error)),
             code=str(error.get("code") or ""),
             type=str(error.get("type") or ""),
+            param=_field(error.get("param")) or _mentioned(error.get("message")),
         )
-    return Refusal(Speaker.MODEL_SERVER, _short(error))
+    return Refusal(Speaker.MODEL_SERVER, _short(error), param=_mentioned(error))
 
 
 def error_of_status(
@@ -112,6 +134,7 @@ def error_of_status(
         f"The upstream refused the request: {said}",
         status=status if status in PASSED_ON else 400,
         code=refusal.code or None,
+        param=refusal.param or None,
     )
 
 
@@ -123,7 +146,7 @@ def error_in_answer(found: Any) -> UpstreamError:
     if words & {"rate_limit_exceeded", "rate_limit_error", "429", "insufficient_quota"}:
         return QuotaExceeded(said, retry_after=wait_in(found))
     if words & {"context_length_exceeded", "validation_error", "request_too_large"}:
-        return RequestRefused(said, code=refusal.code or None)
+        return RequestRefused(said, code=refusal.code or None, param=refusal.param or None)
     return UpstreamUnavailable(said, retry_after=wait_in(found))
 
 
@@ -132,6 +155,30 @@ def names_unknown_model(status: int, refusal: Refusal) -> bool:
     if refusal.speaker is Speaker.SERVICE:
         return status in {400, 403, 404} and refusal.message == "Model not found"
     return status == 404 and (refusal.code == "model_not_found" or refusal.type in {"NotFoundError", "not_found_error"})
+
+
+def _field(name: Any) -> str:
+    return name if isinstance(name, str) and _FIELD.fullmatch(name) else ""
+
+
+def _placed(detail: Any) -> str:
+    """The field that FastAPI's list of faults names: `[{"loc": ["body", "tools", 0, …], …}]`."""
+    faults = detail if isinstance(detail, list) else []
+    places = [fault.get("loc") for fault in faults if isinstance(fault, dict)]
+    fields = (_field(loc[1]) for loc in places if isinstance(loc, list) and len(loc) > 1 and loc[0] == "body")
+    return next(filter(None, fields), "")
+
+
+def _mentioned(words: Any) -> str:
+    """The field that a message is about, if it mentions one of those that not every server knows; the first counts."""
+    if not isinstance(words, str):
+        return ""  # a structure may repeat the request, and that mentions everything
+    words = words[:MAX_MESSAGE]
+    if place := _PLACE.search(words):
+        return place[1]
+    if _TOO_LONG.search(words) or not (found := _MENTIONED.search(words)):
+        return ""
+    return found["itself"].lower() if found["itself"] else str(found.lastgroup)
 
 
 def _short(words: Any) -> str:

@@ -1,7 +1,7 @@
 """From OpenAI's chat request to the gateway's own words.
 
-What cannot be honoured is refused here, naming the field: a client that asked for an image to be looked at, or for
-JSON, must not get an answer as if it had not asked. What only concerns OpenAI's own house (store, metadata,
+What cannot be honoured is refused here, naming the field: a client that asked for an image to be looked at, or
+for likelihoods, must not get an answer as if it had not asked. What only concerns OpenAI's own house (store, metadata,
 service_tier, verbosity, ...) is let be: an answer without it is still the answer.
 """
 
@@ -12,10 +12,10 @@ from typing import assert_never
 import msgspec
 from msgspec import Struct
 
-from k2think.dialogue.prompt import Message, Prompt, ReasoningFormat, Sampling, ToolCall
+from k2think.dialogue.prompt import Message, OutputFormat, Prompt, ReasoningFormat, Sampling, ToolCall
 from k2think.errors import InvalidRequest
 from k2think.wire.openai_chat.schema import (
-    AllowedToolsChoice,
+    UNSUPPORTED,
     AssistantMessage,
     AudioPart,
     ChatRequest,
@@ -25,7 +25,8 @@ from k2think.wire.openai_chat.schema import (
     FunctionMessage,
     FunctionToolCall,
     ImagePart,
-    Name,
+    JsonObjectFormat,
+    JsonSchemaFormat,
     Part,
     RefusalPart,
     SystemMessage,
@@ -34,25 +35,27 @@ from k2think.wire.openai_chat.schema import (
     ToolMessage,
     UserMessage,
 )
-
-UNSUPPORTED = "unsupported_parameter"
+from k2think.wire.openai_chat.tools import toolbox_of
 
 
 class Question(Struct, frozen=True):
-    """What a client asks: `n` answers to a prompt, as a stream or not, and whether usage stands at the stream's end."""
+    """What a client asks: `n` answers to a prompt, as a stream or not, and whether usage stands at the stream's end.
+
+    `legacy_functions`: the tools came as `functions`, so a call is answered as `function_call`.
+    """
 
     prompt: Prompt
     n: int
     stream: bool
     include_usage: bool
+    legacy_functions: bool = False
 
 
-def to_question(request: ChatRequest, *, default_reasoning: ReasoningFormat) -> Question:
-    """Translate a request. Raises `InvalidRequest` for what cannot be had."""
+def to_question(request: ChatRequest, *, default_reasoning: ReasoningFormat, tools_enabled: bool = True) -> Question:
+    """Translate a request. Raises `InvalidRequest` for what cannot be had; for any tools if not `tools_enabled`."""
     refuse_other_modalities(request)
     refuse_logprobs(request)
-    refuse_structured_output(request)
-    refuse_forced_calls(request)
+    toolbox = toolbox_of(request, enabled=tools_enabled)
     stream = request.stream is True
     options = request.stream_options
     prompt = Prompt(
@@ -61,6 +64,8 @@ def to_question(request: ChatRequest, *, default_reasoning: ReasoningFormat) -> 
         sampling=_sampling(request),
         reasoning=request.reasoning_format or default_reasoning,
         live=stream,
+        tools=toolbox,
+        output=_output(request.response_format),
         affinity=request.prompt_cache_key or request.user,
     )
     return Question(
@@ -68,6 +73,7 @@ def to_question(request: ChatRequest, *, default_reasoning: ReasoningFormat) -> 
         n=int(request.n or 1),
         stream=stream,
         include_usage=stream and options is not None and options.include_usage is True,
+        legacy_functions=toolbox is not None and not request.tools,
     )
 
 
@@ -88,35 +94,22 @@ def refuse_logprobs(request: ChatRequest) -> None:
         raise InvalidRequest("Log probabilities are not available.", param=field, code=UNSUPPORTED)
 
 
-def refuse_structured_output(request: ChatRequest) -> None:
-    """For now an answer's form cannot be promised."""
-    if not isinstance(request.response_format, TextFormat | None):
-        raise InvalidRequest(
-            "'response_format' can only be of type 'text': JSON output is not available.",
-            param="response_format",
-            code=UNSUPPORTED,
-        )
-
-
-def refuse_forced_calls(request: ChatRequest) -> None:
-    """For now no tool is shown to the model: it makes no call, which is right where it may call or must not."""
-    choice = request.tool_choice
-    if isinstance(choice, AllowedToolsChoice):
-        forced = choice.allowed_tools.mode == "required"
-    else:
-        forced = choice not in {None, "auto", "none"}
-    if forced:
-        raise InvalidRequest(
-            "'tool_choice' can only be 'auto' or 'none': a call cannot be forced.",
-            param="tool_choice",
-            code=UNSUPPORTED,
-        )
-    if isinstance(request.function_call, Name):
-        raise InvalidRequest(
-            "'function_call' can only be 'auto' or 'none': a call cannot be forced.",
-            param="function_call",
-            code=UNSUPPORTED,
-        )
+def _output(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> OutputFormat | None:
+    match wanted:
+        case None | TextFormat():
+            return None
+        case JsonObjectFormat():
+            return OutputFormat()
+        case JsonSchemaFormat(json_schema):
+            # Without a schema it says no more than that the answer is an object.
+            return OutputFormat(
+                schema=json_schema.schema,
+                name=json_schema.name,
+                description=json_schema.description or "",
+                strict=json_schema.strict is True,
+            )
+        case _:
+            assert_never(wanted)
 
 
 def _sampling(request: ChatRequest) -> Sampling:

@@ -42,10 +42,21 @@ class StreamEncoder:
 
     The chunk with the role goes before whatever comes first. `created` is in Unix seconds. Usage belongs to all answers
     together: it is kept in `usage` for `usage_frame`, and `include_usage` only puts `usage: null` into every chunk.
+    With `legacy_functions` a call is a `function_call`, of which an answer has one: the first call is given.
     """
 
-    def __init__(self, *, id: str, created: int, model: str, index: int = 0, include_usage: bool = False) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002
+        created: int,
+        model: str,
+        index: int = 0,
+        include_usage: bool = False,
+        legacy_functions: bool = False,
+    ) -> None:
         self.usage: Usage | None = None
+        self._legacy = legacy_functions
         self._fast: Callable[[Any], bytes] = msgspec.json.Encoder().encode
         head = _head(id, created, model) + b'"choices":[{"index":%d,"delta":{' % index
         end = b'}],"usage":null}\n\n' if include_usage else b"}]}\n\n"
@@ -54,7 +65,7 @@ class StreamEncoder:
         self._role = head + b'"role":"assistant","content":"","refusal":null' + self._tail
         self._text = head + b'"content":'
         self._reasoning = head + b'"reasoning_content":'
-        self._call = head + b'"tool_calls":[{"index":'
+        self._call = head + (b'"function_call":{' if legacy_functions else b'"tool_calls":[{"index":')
         self._finish = head + b'},"logprobs":null,"finish_reason":'
 
     def feed_all(self, events: Sequence[Event]) -> bytes:
@@ -75,29 +86,36 @@ class StreamEncoder:
             elif isinstance(event, ReasoningDelta):
                 text = encode(event.text)
                 out += (self._reasoning, text, b',"reasoning":', text, self._tail)
-            elif isinstance(event, ToolCallDelta):
-                out += (
-                    self._call,
-                    b'%d,"function":{"arguments":' % event.index,
-                    encode(event.arguments),
-                    b"}}]",
-                    self._tail,
-                )
-            elif isinstance(event, ToolCallStart):
-                out += (
-                    self._call,
-                    b'%d,"id":' % event.index,
-                    encode(event.id),
-                    b',"type":"function","function":{"name":',
-                )
-                out += (encode(event.name), b',"arguments":""}}]', self._tail)
+            elif isinstance(event, ToolCallStart | ToolCallDelta):
+                out += self._of_function(event, encode) if self._legacy else self._of_tool(event, encode)
             elif isinstance(event, Finish):
-                out += (self._finish, encode(event.reason), self._end)
+                out += (self._finish, encode(_reason(event.reason, legacy=self._legacy)), self._end)
             elif isinstance(event, Usage):
                 self.usage = event
             else:
                 assert_never(event)
         return b"".join(out)
+
+    def _of_tool(self, event: ToolCallStart | ToolCallDelta, encode: Callable[[Any], bytes]) -> tuple[bytes, ...]:
+        if isinstance(event, ToolCallDelta):
+            arguments = encode(event.arguments)
+            return (self._call, b'%d,"function":{"arguments":' % event.index, arguments, b"}}]", self._tail)
+        return (
+            self._call,
+            b'%d,"id":' % event.index,
+            encode(event.id),
+            b',"type":"function","function":{"name":',
+            encode(event.name),
+            b',"arguments":""}}]',
+            self._tail,
+        )
+
+    def _of_function(self, event: ToolCallStart | ToolCallDelta, encode: Callable[[Any], bytes]) -> tuple[bytes, ...]:
+        if event.index > 0:
+            return ()
+        if isinstance(event, ToolCallDelta):
+            return (self._call, b'"arguments":', encode(event.arguments), b"}", self._tail)
+        return (self._call, b'"name":', encode(event.name), b',"arguments":""}', self._tail)
 
 
 def usage_frame(usages: Sequence[Usage], *, id: str, created: int, model: str) -> bytes:  # noqa: A002
@@ -105,19 +123,29 @@ def usage_frame(usages: Sequence[Usage], *, id: str, created: int, model: str) -
     return _head(id, created, model) + b'"choices":[],"usage":' + _encode(_total(usages)) + b"}\n\n"
 
 
-def render(completions: Sequence[Completion], *, id: str, created: int, model: str) -> bytes:  # noqa: A002
+def render(
+    completions: Sequence[Completion],
+    *,
+    id: str,  # noqa: A002
+    created: int,
+    model: str,
+    legacy_functions: bool = False,
+) -> bytes:
     """The whole `chat.completion`, one choice for each answer. `created` is in Unix seconds.
+
+    With `legacy_functions` the first call of an answer, and only that, is given as its `function_call`.
 
     Raises `StreamBroken` for an answer without a finish reason: it was cut off, and must not look complete.
     """
-    choices = [_choice(index, completion) for index, completion in enumerate(completions)]
+    choices = [_choice(index, completion, legacy=legacy_functions) for index, completion in enumerate(completions)]
     usage = _total([completion.usage for completion in completions])
     return _encode(_ChatCompletion(id=id, created=created, model=model, choices=choices, usage=usage))
 
 
 def error_body(error: GatewayError) -> bytes:
-    """OpenAI's error object, for any error."""
-    return _encode({"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}})
+    """OpenAI's error object, for any error. `details`, no field of OpenAI's, stands there only if there are some."""
+    body = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return _encode({"error": body if error.details is None else body | {"details": error.details}})
 
 
 def error_frame(error: GatewayError) -> bytes:
@@ -141,6 +169,7 @@ class _Message(Struct):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[_ToolCall] | UnsetType = UNSET
+    function_call: _Function | UnsetType = UNSET
     role: Literal["assistant"] = "assistant"
     refusal: None = None
 
@@ -148,7 +177,7 @@ class _Message(Struct):
 class _Choice(Struct):
     index: int
     message: _Message
-    finish_reason: FinishReason
+    finish_reason: FinishReason | Literal["function_call"]
     logprobs: None = None
 
 
@@ -182,16 +211,24 @@ def _head(id: str, created: int, model: str) -> bytes:  # noqa: A002
     return b"data: " + envelope[:-1] + b","
 
 
-def _choice(index: int, completion: Completion) -> _Choice:
+def _choice(index: int, completion: Completion, *, legacy: bool) -> _Choice:
     if completion.finish_reason is None:
         raise StreamBroken("The answer ended before it was complete.")
     message = _Message(content=completion.text)
     if completion.reasoning:
         message.reasoning_content = message.reasoning = completion.reasoning
-    if completion.calls:
+    if completion.calls and legacy:
+        call = completion.calls[0]
+        message.content = completion.text or None
+        message.function_call = _Function(call.name, call.arguments)
+    elif completion.calls:
         message.content = completion.text or None
         message.tool_calls = [_ToolCall(call.id, _Function(call.name, call.arguments)) for call in completion.calls]
-    return _Choice(index, message, completion.finish_reason)
+    return _Choice(index, message, _reason(completion.finish_reason, legacy=legacy))
+
+
+def _reason(reason: FinishReason, *, legacy: bool) -> FinishReason | Literal["function_call"]:
+    return "function_call" if legacy and reason == "tool_calls" else reason
 
 
 def _total(usages: Sequence[Usage]) -> _Usage:

@@ -18,6 +18,12 @@ from k2think.errors import InvalidRequest
 MAX_CHOICES = 8
 """OpenAI allows 128; each is a request of its own upstream."""
 
+MAX_TOOLS = 1024
+"""OpenAI allows 128, clients that gather the tools of many servers come with more. All of them go into the prompt."""
+
+UNSUPPORTED = "unsupported_parameter"
+"""The code of an error about what may be asked of OpenAI but cannot be had here."""
+
 # JSON knows one kind of number, and some clients write whole ones with a point: 8.0 is an integer in JSON Schema.
 Choices: TypeAlias = (
     Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | Annotated[float, Meta(ge=1, le=MAX_CHOICES, multiple_of=1)]
@@ -244,10 +250,10 @@ class ChatRequest(Struct, frozen=True, gc=False):
     reasoning_effort: str | None = None
     reasoning_format: Literal["parsed", "raw", "hidden"] | None = None
     # Tools
-    tools: list[FunctionTool | CustomTool] | None = None
+    tools: Annotated[list[FunctionTool | CustomTool], Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    functions: list[Function] | None = None
+    functions: Annotated[list[Function], Meta(max_length=MAX_TOOLS)] | None = None
     function_call: Literal["none", "auto"] | Name | None = None
     # The form of the answer
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
@@ -306,7 +312,7 @@ def _wrong_field(complaint: str) -> InvalidRequest:
     if not path:
         return InvalidRequest("The request body must be a JSON object.", code="invalid_type")
     if match := _WRONG_VALUE.match(what):
-        message = f"Invalid value for '{path}': {_shortened(match['value'])}."
+        message = f"Invalid value for '{path}': {shortened(match['value'])}."
         if supported := _SUPPORTED.get(re.sub(r"\d+", "", path)):
             message += f" Supported values are: {', '.join(map(repr, supported))}."
         return InvalidRequest(message, param=path, code="invalid_value")
@@ -320,7 +326,7 @@ def _wrong_field(complaint: str) -> InvalidRequest:
         return InvalidRequest(message, param=path, code="invalid_type")
     if "multiple of" in what:
         return InvalidRequest(f"Invalid '{path}': expected a whole number.", param=path, code="invalid_type")
-    return InvalidRequest(f"Invalid '{path}': {_shortened(what)}.", param=path, code="invalid_value")
+    return InvalidRequest(f"Invalid '{path}': {shortened(what)}.", param=path, code="invalid_value")
 
 
 def _in_json_names(types: str) -> str:
@@ -330,5 +336,6 @@ def _in_json_names(types: str) -> str:
     return " or ".join(names)
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """What a client sent, cut to what an error message may repeat of it."""
     return text if len(text) <= 100 else text[:100] + "…"

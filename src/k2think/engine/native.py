@@ -1,0 +1,64 @@
+"""Remembers what each model's server does by itself: tools and JSON answers.
+
+No server says so beforehand, so all of it is asked for until a server refuses a request because of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Literal, TypeAlias
+
+from k2think.errors import RequestRefused, UpstreamError
+
+Feature: TypeAlias = Literal["tools", "json_object", "json_schema"]
+
+ALL: frozenset[Feature] = frozenset({"tools", "json_object", "json_schema"})
+
+MAX_MODELS = 1000
+"""Models whose refusals are remembered; the one that refused first is forgotten for another."""
+
+_TOOLS: frozenset[Feature] = frozenset({"tools"})
+_JSON: frozenset[Feature] = frozenset({"json_object", "json_schema"})
+
+# What lies deeper, such as `tools[0].function.parameters`, is one client's mistake and says nothing about the server.
+_ABOUT: Mapping[str | None, frozenset[Feature]] = {
+    "tools": _TOOLS,
+    "tool_choice": _TOOLS,
+    "parallel_tool_calls": _TOOLS,
+    "response_format": _JSON,
+    "response_format.type": _JSON,
+    "response_format.json_schema": _JSON,
+    "json_schema": _JSON,
+    "guided_json": _JSON,
+}
+_NOTHING: frozenset[Feature] = frozenset()
+
+
+class Native:
+    """The memory. `setting`: what the upstream does for every model; None: to be found out model by model."""
+
+    def __init__(self, setting: Collection[Feature] | None) -> None:
+        self._fixed = None if setting is None else frozenset(setting)
+        self._refused: dict[str, frozenset[Feature]] = {}
+
+    def of(self, model: str) -> frozenset[Feature]:
+        """What the server of `model` (the upstream's id) may be asked to do by itself."""
+        if self._fixed is not None:
+            return self._fixed
+        return ALL - self._refused.get(model, _NOTHING)
+
+    def learn(self, model: str, error: UpstreamError, used: AbstractSet[str]) -> bool:
+        """Remember what `model` refuses, if `error` says that it is something `used` in the request.
+
+        True: the request is worth another attempt without it, with what `of` gives now.
+        """
+        if self._fixed is not None or not isinstance(error, RequestRefused) or error.status not in {400, 422}:
+            return False
+        refused = _ABOUT.get(error.param, _NOTHING) & used
+        if not refused:
+            return False
+        if model not in self._refused and len(self._refused) >= MAX_MODELS:
+            del self._refused[next(iter(self._refused))]
+        self._refused[model] = self._refused.get(model, _NOTHING) | refused
+        return True
