@@ -40,6 +40,7 @@ _WORD = re.compile(r"[^\s,}\]]*")
 _STRING_PART = re.compile(r"[^\"'\\]+|\\.|[\"']", re.DOTALL)
 _BLANK_RUN = re.compile(r"\s+")
 _SCHEMA_BEGINNINGS = ('{"type":"object"', '{"properties"', '{"$schema"', '{"$defs"')
+_CLOSER_ALONE = re.compile(r"\s*</[A-Za-z|]|\n```")
 _SALVAGE_END = re.compile(r"[{}\[\]]|</[A-Za-z|]|```")
 
 
@@ -83,6 +84,10 @@ class JsonForm(Form):
                     reader.close()
                     desk.piece(reader.take())
                 break
+        if cut and reader.cut and not desk.live:
+            # A quotation mark too few, or too many: what the text is cannot be told from its beginning alone.
+            self.end(_CLOSER_ALONE.split("".join(kept), maxsplit=1)[0], mended=True, cut=True)
+            return
         if not reader.stuck:
             self.end(None if reader.is_object else reader.text, mended=reader.mended, cut=cut)
             return
@@ -207,7 +212,8 @@ class JsonForm(Form):
         if character in "{[":
             raise NotACall
         if character not in "\"'":
-            tape.take(tape.place + len((yield from tape.run(_WORD, MAX_SCALAR))))
+            word = yield from tape.run(_WORD, MAX_SCALAR)
+            tape.take_next(len(word))
             return
         tape.take_next()
         count = 0

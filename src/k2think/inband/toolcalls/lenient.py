@@ -8,6 +8,7 @@ end. What is correct passes character for character. Where none of these rules h
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Literal, TypeAlias
@@ -33,6 +34,8 @@ _LITERALS = {
 _CLOSER = {"{": "}", "[": "]"}
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f", '"': '\\"'}
 _KNOWN_ESCAPES = frozenset('"\\/bfnrt')
+_DIGITS = {"u": 4, "x": 2, "U": 8}
+"""Hexadecimal digits of an escape; JSON knows the first, Python all three."""
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 _Expected: TypeAlias = Literal["value", "first value", "key", "first key", "colon", "comma"]
@@ -243,7 +246,7 @@ class LenientJson:
         behind = ":" if self._key else ",}]"
         if character and character in behind:
             self._end_string()
-        elif "\n" in self._ending and (character in {'"', "'"} or (self._stack[-1] == "[" and character == "{")):
+        elif self._misses_comma(character):
             self._end_string()
             if self._key:
                 self.stuck = True
@@ -258,6 +261,12 @@ class LenientJson:
                 self._out.append(_ESCAPES.get(written, written))
             self._ending = ""
         return place
+
+    def _misses_comma(self, character: str) -> bool:
+        """Whether a new value, or key, begins behind a quotation mark and blanks."""
+        if "\n" in self._ending and self._stack[-1] == "[" and character == "{":
+            return True
+        return len(self._ending) > 1 and character in {'"', "'"}
 
     def _end_string(self) -> None:
         self._out.append('"' + self._ending[1:])
@@ -279,7 +288,7 @@ class LenientJson:
         if self._escape == "\\":
             if character in _KNOWN_ESCAPES:
                 self._out.append("\\" + character)
-            elif character in "ux":
+            elif character in _DIGITS:
                 self._escape += character
                 return place + 1
             else:
@@ -289,13 +298,13 @@ class LenientJson:
                 self._out.append((_ESCAPES.get(character) or character) if plain else "\\\\" + character)
             self._escape = ""
             return place + 1
-        wanted = 4 if self._escape[1] == "u" else 2
+        wanted = _DIGITS[self._escape[1]]
         if character in _HEX:
             self._escape += character
             if len(self._escape) < 2 + wanted:
                 return place + 1
-            self.mended = self.mended or wanted == 2
-            self._out.append("\\u" + self._escape[2:].rjust(4, "0"))
+            self.mended = self.mended or wanted != 4
+            self._out.append(_of_code(self._escape[2:]))
             self._escape = ""
             return place + 1
         self.mended = True
@@ -328,6 +337,14 @@ class LenientJson:
         self._put(correct)
         self._value_ended()
         return True
+
+
+def _of_code(digits: str) -> str:
+    """JSON's escape for a character given by its number."""
+    if len(digits) <= 4:
+        return "\\u" + digits.rjust(4, "0")
+    code = int(digits, 16)
+    return json.dumps(chr(code))[1:-1] if code < 0x110000 else f"\\\\U{digits}"
 
 
 def _correct(word: str) -> str | None:
