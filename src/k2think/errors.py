@@ -273,11 +273,26 @@ class TaskAccepted(UpstreamError):
 
 
 class RequestRefused(UpstreamError):
-    """The service says that the request itself is wrong."""
+    """The service says that the request itself is wrong.
+
+    `unsupported`: it says that it cannot do what `param` names at all, and not that there is a mistake in it.
+    """
 
     status = 400
     type = "invalid_request_error"
     code = "upstream_refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        unsupported: bool = False,
+    ) -> None:
+        super().__init__(message, param=param, code=code, status=status)
+        self.unsupported = unsupported
 
 
 class UpstreamModelUnknown(RequestRefused):
@@ -301,3 +316,8 @@ class StructuredOutputFailed(UpstreamError):
     def __init__(self, message: str, *, text: str) -> None:
         super().__init__(message)
         self.details = {"text": text[:MAX_TEXT_IN_DETAILS]}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The model was asked again already: clients that would send the request once more are told not to."""
+        return {**super().headers, "x-should-retry": "false"}

@@ -299,10 +299,8 @@ def test_arguments_arrive_while_they_are_written(make_stage: MakeStage) -> None:
     """The first piece of a long argument is there when the last is still to be written."""
     stage = make_stage(options=SimulatorOptions(models=(MODEL,), delay=0.005))
     text = "[[call=get_weather args='" + json.dumps({"city": "word " * 100}) + "']] Paris?"
-    arrived: list[int] = []
     with stage.stream(text, tools=[WEATHER]) as response:
-        for data in response.iter_bytes():
-            arrived.append(data.count(b'"arguments"'))
+        arrived = [data.count(b'"arguments"') for data in response.iter_bytes()]
     assert sum(arrived) > 50
     assert len([count for count in arrived if count]) > 20
 

@@ -10,17 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2think.inband.coercion import (
-    NotJson,
-    coerced,
-    mended,
-    plain,
-    property_names,
-    property_of,
-    read_json,
-    read_literal,
-    types_of,
-)
+from k2think.inband.coercion import coerced
+from k2think.inband.expectations import property_names, property_of, types_of
+from k2think.inband.literals import NotJson, plain, read_json, read_literal
+from k2think.inband.repair import Effort, by_guessing, by_rules, mended
 from k2think.inband.schemas import Schema
 
 STRING = {"type": "string"}
@@ -251,21 +244,82 @@ def test_what_is_no_literal_is_not_read(text: str) -> None:
         ("[a, b]", ["a", "b"]),
         ('{"p": "C:\\dir"}', {"p": "C:\\dir"}),
         ("{", {}),
+        ('{"a": "' + "x" * 40_000, {"a": "x" * 40_000}),
+        ('{"a": 1 "b": 2' + ', "c": "x"' * 2_000 + "}", {"a": 1, "b": 2, "c": "x"}),
     ],
 )
 def test_broken_json_is_mended(text: str, value: Any) -> None:
     assert mended(text) == value
 
 
-@pytest.mark.parametrize(
-    "text", ["", "3", "plain words", "{x for x}", "[" * 5000, '{"a": "' + "x" * 100_000, '{"' * 40]
-)
+@pytest.mark.parametrize("text", ["", "3", "plain words", "{x for x}", "[" * 5000, '{"' * 40])
 def test_what_is_no_json_at_all_is_not_mended(text: str) -> None:
     try:
         value = mended(text)
     except NotJson:
         return
     assert text.startswith('{"{"'), value
+
+
+HOSTILE = ['["a ' + '{"' * 2_000, '["a ' + '{"a"“"]"' * 500, '{"a": "' + "{a:" * 2_000, '["a ' + "{]" * 2_000]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_that_takes_too_long_is_not_guessed(text: str) -> None:
+    effort = Effort()
+    with pytest.raises(NotJson):
+        by_guessing(text, effort)
+    with pytest.raises(NotJson, match="takes too long"):
+        effort.look()
+
+
+def test_what_is_guessed_is_counted_and_plain() -> None:
+    text = "{'a': 'it's', b: [1, 2"
+    with pytest.raises(NotJson, match="takes too long"):
+        by_guessing(text, Effort(looks=100 + len(text)))
+    effort = Effort()
+    assert by_guessing(text, effort) == {"a": "it's", "b": [1, 2]}
+    value = by_guessing('{"some key": "a longer text of words", "b": [1, 2', effort)
+    assert {type(each) for each in (*value, *(value.values() if isinstance(value, dict) else ()))} == {str, list}
+
+
+def test_one_effort_is_for_all_texts() -> None:
+    effort = Effort(characters=500, looks=0)
+    assert by_rules('{"a": 1', effort) == {"a": 1}
+    assert mended('{"a": 1', effort) == {"a": 1}
+    with pytest.raises(NotJson):
+        mended('{"a": 1', effort)
+    assert mended('{"a": 1}', effort) == {"a": 1}
+    # A list of broken objects is turned until that is too much.
+    schema = {"type": "array", "items": {"type": "object"}}
+    value = ["{'a' 1}"] * 30_000
+    assert coerced(value, schema, schema, Effort(looks=10)) == value
+
+
+def test_null_for_what_may_be_left_out_is_left_out() -> None:
+    schema = {
+        "properties": {
+            "a": STRING,
+            "b": {"type": ["string", "null"]},
+            "c": {"anyOf": [INTEGER, {"type": "null"}]},
+            "d": {"enum": ["x"]},
+            "e": {"$ref": "#/properties/a"},
+            "f": {},
+            "g": {"properties": {"a": STRING, "h": INTEGER}},
+            "r": STRING,
+        },
+        "required": ["r"],
+        "additionalProperties": STRING,
+    }
+    value = {**dict.fromkeys("abcdef"), "g": {"a": None, "h": "1"}, "r": None, "other": None}
+    kept = {"b": None, "c": None, "f": None, "g": {"h": 1}, "r": None, "other": None}
+    assert coerced(value, schema, schema) == kept
+
+
+def test_what_is_no_literal_is_given_up_early() -> None:
+    for text in ("[" * 1_000_000, "1 " * 500_000, "{(" * 500_000, "'a'" * 300_000, "[1," * 300_000, "[,],[," * 100_000):
+        with pytest.raises(NotJson):
+            read_literal(text)
 
 
 def test_values_of_python_become_values_of_json() -> None:

@@ -78,6 +78,21 @@ def test_any_object_is_asked_for_in_a_sentence() -> None:
     assert "JSON object" in system.text
 
 
+@pytest.mark.parametrize("output", [ANY, PERSON])
+def test_with_tools_the_form_is_only_that_of_the_last_answer(output: OutputFormat) -> None:
+    (alone,), (besides,) = write_format((), output), write_format((), output, with_tools=True)
+    assert "calls" not in alone.text
+    assert besides.text.replace(" This does not apply to calls.", "") == alone.text != besides.text
+
+
+def test_nothing_in_a_schema_can_be_taken_for_a_tag() -> None:
+    schema = {"type": "object", "description": "</tools> <|im_end|> a < b"}
+    (system,) = write_format((), OutputFormat(schema=schema))
+    written = system.text.split("\n")[-1]
+    assert json.loads(written) == schema
+    assert written.count("<") == 1
+
+
 def test_a_schema_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="response_format") as refused:
         StructuredReader(OutputFormat(schema={"type": "thing"}))
@@ -106,6 +121,10 @@ def test_a_schema_that_is_none_is_refused() -> None:
         f"```json {ADA}```",
         f"{ADA}}}",
         f"I [think: {ADA}",
+        f'Such as {{"name": "Bob", "age": 1}}. So: {ADA}. Fine [1]?',
+        f'```json\n{{"name": "Bob", "age": 1}}\n```\nSo:\n```json\n{ADA}\n```\n```\n{{}}\n```',
+        f'```json\n{ADA}\n```\nand not {{"name": "Bob", "age": 1}}',
+        f'[{{"name": "Bob", "age": 1}}] {ADA} [{{"name": "Eve", "age": 1}}]',
     ],
 )
 def test_the_models_own_characters_are_found(text: str) -> None:
@@ -145,6 +164,7 @@ def test_what_is_right_is_unchanged_to_the_character(text: str, around: str) -> 
         ("[1, 2,, 3", NUMBERS, [1, 2, 3]),
         ('See [1]. {"a": [1, 2}', ANY, {"a": [1, 2]}),
         ("# Note {x}\n{'a': True}", ANY, {"a": True}),
+        ('{"name": 1, "age": 1} {"name": 2, "age": 2}', PERSON, {"name": "2", "age": 2}),
     ],
 )
 def test_what_is_nearly_right_is_repaired(text: str, output: OutputFormat, value: Any) -> None:
@@ -220,7 +240,22 @@ def test_half_a_character_stays_an_escape(text: str) -> None:
 def test_a_cut_answer_is_given_as_it_is(text: str, seen: str, reason: FinishReason) -> None:
     wanted = merged([TextDelta(seen), Finish(reason)])
     assert all(outcome == wanted for outcome in outcomes(lambda: StructuredReader(PERSON), text, [Finish(reason)]))
-    assert given_of(answer(text, PERSON, reason)) == seen
+    reader = answer(text, PERSON, reason)
+    assert given_of(reader) == seen
+    assert reader.cut
+
+
+@pytest.mark.parametrize("text", [ADA, "{'name': 'Ada', 'age': 36}", "Nothing."])
+def test_a_whole_answer_is_not_cut(text: str) -> None:
+    reader = answer(text)
+    reader.close()
+    assert not reader.cut
+
+
+def test_calls_of_a_cut_answer_are_not_cut_json() -> None:
+    reader = StructuredReader(PERSON)
+    run(reader, [TextDelta("{"), ToolCallStart(0, "call_1", "f"), Finish("length")])
+    assert not reader.cut
 
 
 # Other events
@@ -236,11 +271,13 @@ def test_other_events_pass_and_the_end_comes_last() -> None:
     assert list(reader.close()) == [TextDelta(ADA), FINISH]
 
 
-def test_an_answer_with_calls_passes_unchanged() -> None:
+def test_of_an_answer_with_calls_the_text_is_dropped() -> None:
+    """Clients read any text of an answer as JSON."""
     call: list[Event] = [ToolCallStart(0, "call_1", "f"), ToolCallDelta(0, "{}")]
-    events = [TextDelta("Let me "), TextDelta("look."), *call, TextDelta(" So."), Finish("tool_calls")]
+    more: list[Event] = [ToolCallStart(1, "call_2", "f"), ToolCallDelta(1, "{}")]
+    events = [TextDelta("Let me "), TextDelta("look."), *call, TextDelta(" So."), *more, Finish("tool_calls")]
     reader = StructuredReader(PERSON)
-    assert run(reader, events) == merged(events)
+    assert run(reader, events) == [*call, *more, Finish("tool_calls")]
     assert not reader.problem
     assert run(StructuredReader(PERSON), [*call, Finish("tool_calls")]) == [*call, Finish("tool_calls")]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,12 +134,18 @@ def test_a_description_is_never_taken_for_a_placeholder() -> None:
 
 @settings(deadline=None)  # a busy machine is no fault
 @given(
-    st.lists(st.sampled_from(["</tools>", "</tool_call>", "</tool_response>", "\n", '"', "\\", "a", "/"])).map("".join)
+    st.lists(
+        st.sampled_from(
+            ["</tools>", "</TOOLS>", "<|im_end|>", "</tool_call>", "</tool_response>", "\n", '"', "\\", "a", "/"]
+        )
+    ).map("".join)
 )
 def test_no_description_ends_its_block(description: str) -> None:
     text = instructions(Toolbox((Tool("f", description, {"properties": {description: {}}}),)))
     assert text.count("</tools>") == text.count("</tool_call>") == 1
     assert "</tool_response>" not in text
+    assert "<|im_end|>" not in text
+    assert "</TOOLS>" not in text
     (tool,) = listed(text)
     assert tool["function"]["description"] == description
     assert tool["function"]["parameters"] == {"properties": {description: {}}}
@@ -167,6 +174,20 @@ def test_of_a_long_answer_the_model_sees_the_end() -> None:
     said, complaint = complaint_turns("a" * 20_000 + "b" * 20_000, "p" * 100_000)
     assert said.text == "b" * 20_000
     assert len(complaint.text) < 5_000
+
+
+@pytest.mark.parametrize("wanted", ["call", "JSON"])
+def test_the_model_is_asked_again_for_one_thing_only(wanted: Literal["call", "JSON"]) -> None:
+    *_, complaint = complaint_turns("x", "It is wrong.", wanted=wanted)
+    assert complaint.text.endswith(f"Answer again with nothing but the corrected {wanted}.")
+
+
+def test_an_answer_without_calls_has_the_form_that_was_asked_for() -> None:
+    (system,) = write_tools((), BOTH, output=True)
+    assert system.text.endswith("If no function is needed, give your final answer in the form described below.")
+    assert "plain text" not in system.text
+    required = msgspec.structs.replace(BOTH, required=True)
+    assert write_tools((), required, output=True) == write_tools((), required)
 
 
 @pytest.mark.parametrize("answer", ["", " \n", "<think>only this</think>"])

@@ -317,6 +317,84 @@ def test_json_is_answered_where_the_prompt_wants_it(rules: str) -> None:
     assert json.loads(answer({"role": "system", "content": rules}, asked, *again)) == FILLED
 
 
+INDENTED = json.dumps(SCHEMA, indent=2)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        f"Respond with a JSON object that fits this schema:\n\n{json.dumps(SCHEMA)}\n\nWrite nothing else.",
+        f"Return json for the json_schema below:\n\n{INDENTED}\n\nReturn data, not the schema.",
+        f"The answer is JSON.\n<schema>\n{INDENTED}\n</schema>",
+        f"Fill the schema, in JSON:\n```json\n{INDENTED}\n```",
+        f"The JSON Schema is\n{INDENTED}",
+        f'Fields are {{name}} or {{"like": "this"}}. JSON, schema: {INDENTED}',
+        f"JSON, schema: {json.dumps({'name': 'trip', 'schema': SCHEMA}, indent=1)}",
+        "{ " * 49 + f"JSON, schema: {INDENTED}",
+    ],
+)
+def test_a_schema_is_found_in_whatever_words_the_prompt_puts_it(rules: str) -> None:
+    asked = user("Paris, 3 days")
+    assert json.loads(answer({"role": "system", "content": rules}, asked)) == FILLED
+    assert json.loads(answer(system(CLOCK, rules=rules), asked)) == FILLED
+    assert called(system(CLOCK, rules=rules), user("What time is it?")) == [("clock", {})]
+    again = [assistant("{"), user("This is not valid. Answer again.")]
+    assert json.loads(answer({"role": "system", "content": rules}, asked, *again)) == FILLED
+
+
+def test_a_schema_that_the_user_says_is_found_and_is_no_material() -> None:
+    text = f"Rome or paris? 3 days. Give me a JSON object that fits this Schema:\n{INDENTED}"
+    assert json.loads(answer(user(text))) == {"city": "Rome", "days": 3, "tags": ["Rome"]}
+    rules = {"role": "system", "content": "Answer with one JSON object."}
+    assert json.loads(answer(rules, user(f"Paris, 3 days\n{INDENTED}"))) == FILLED
+    place = {"type": "Feature", "properties": {"name": "Oslo"}}
+    strict = {"role": "system", "content": f"JSON, schema: {INDENTED}"}
+    assert json.loads(answer(strict, user(f"Paris, 3 days {json.dumps(place)}"))).keys() == SCHEMA["properties"].keys()
+
+
+def test_a_native_demand_for_an_object_finds_the_schema_of_the_prompt() -> None:
+    messages = [{"role": "system", "content": f"Fill this:\n{INDENTED}"}, user("Paris, 3 days")]
+    form = {"type": "json_object"}
+    assert json.loads(answer(*messages, native=True, response_format=form)) == FILLED
+    assert answer(*messages, native=False, response_format=form).startswith("This is")
+
+
+def test_a_schema_that_only_refers_to_its_definitions_is_one() -> None:
+    schema = {"$ref": "#/$defs/Trip", "$defs": {"Trip": {"properties": {"stop": {"$ref": "#/$defs/Stop"}}}}}
+    schema["$defs"] |= {"Stop": {"properties": {"days": INTEGER}}}  # type: ignore[operator]
+    rules = {"role": "system", "content": f"JSON that fits the schema:\n{json.dumps(schema, indent=2)}"}
+    assert json.loads(answer(rules, user("3 days"))) == {"stop": {"days": 3}}
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        WEATHER,
+        WEATHER["function"],
+        {"tools": [WEATHER]},
+        {"name": "weather", "input_schema": WEATHER["function"]["parameters"]},
+        {"type": "object", "properties": ["city"]},
+    ],
+)
+def test_what_is_no_schema_of_an_answer_is_not_filled(described: dict[str, Any]) -> None:
+    rules = {"role": "system", "content": f"One JSON object, of no schema. Known:\n{json.dumps(described, indent=2)}"}
+    assert json.loads(answer(rules, user("What is 6*7?"))) == {"answer": "42"}
+
+
+def test_a_schema_of_which_no_json_is_demanded_is_not_filled() -> None:
+    question = user("What is 6*7?")
+    assert answer({"role": "system", "content": f"We store:\n{INDENTED}"}, question).startswith("6*7 = 42\n")
+    assert answer(user(f"What is this? {INDENTED}")).startswith("This is")
+    rules = f"A call's arguments are JSON of the tool's schema.\nFor example:\n{INDENTED}"
+    assert answer(system(WEATHER, rules=rules), question).startswith("6*7 = 42\n")
+
+
+@pytest.mark.parametrize("filler", ["{", '{"a":', "{}", '{"function":1}'])
+def test_the_search_for_a_schema_is_bounded(filler: str) -> None:
+    rules = {"role": "system", "content": f"One JSON object: {filler * 20_000} {INDENTED}"}
+    assert json.loads(answer(rules, user("What is 6*7?"))) == {"answer": "42"}
+
+
 def test_any_json_object_will_do_where_there_is_no_schema() -> None:
     rules = {"role": "system", "content": "Answer with one JSON object."}
     assert json.loads(answer(rules, user("What is 6*7?"))) == {"answer": "42"}

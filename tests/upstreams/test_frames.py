@@ -69,7 +69,15 @@ def test_frames_without_anything_of_the_answer_are_passed_over(frame: dict[str, 
 
 @pytest.mark.parametrize(
     ("reason", "given"),
-    [("stop", "stop"), ("length", "length"), ("content_filter", "content_filter"), ("eos", "stop")],
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("content_filter", "content_filter"),
+        ("eos", "stop"),
+        # Without a call: a client would wait for one.
+        ("tool_calls", "stop"),
+        ("function_call", "stop"),
+    ],
 )
 def test_finish_reasons_are_openais(reason: str, given: str) -> None:
     assert read(chunk({}, reason)) == [Finish(given)]  # type: ignore[arg-type]
@@ -314,7 +322,10 @@ def test_empty_forms_of_calls_are_no_calls(nothing: dict[str, Any]) -> None:
     assert read(chunk({"content": "A", **nothing}), STOP) == [TextDelta("A"), Finish("stop")]
 
 
-@pytest.mark.parametrize(("reason", "given"), [("stop", CALLS), ("eos", CALLS), ("length", Finish("length"))])
+@pytest.mark.parametrize(
+    ("reason", "given"),
+    [("stop", CALLS), ("eos", CALLS), ("tool_calls", CALLS), ("function_call", CALLS), ("length", Finish("length"))],
+)
 def test_an_answer_with_calls_ends_with_calls_unless_it_was_cut(reason: str, given: Finish) -> None:
     assert read(calls(call(0, "c", "f", "{}"), finish=reason))[-1] == given
 

@@ -149,6 +149,101 @@ def test_a_refused_request_says_which_field_it_is_about_if_that_can_be_told(
         assert (error.param, error.status) == (param, 400)
 
 
+IN_TOOLS = "[{'type': 'missing', 'loc': ('body', 'tools', 0, 'type'), 'msg': 'extra_forbidden is not supported'}]"
+REPEATED = (
+    "[{'type': 'value_error', 'loc': ('body',), 'msg': 'Value error, When using `tool_choice`, `tools` must be set.', "
+    "'input': {'messages': [{'role': 'user', 'content': 'Tools are not supported.'}]}}]"
+)
+FORBIDDEN = "[{'type': 'extra_forbidden', 'loc': ('body', 'tools'), 'msg': 'Extra inputs are not permitted'}]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "registry.example/x:7b does not support tools",
+        "tools is not supported in this model.",
+        "Tool calling is not supported for model: x",
+        "Function calling is not enabled for this model",
+        "The model doesn't support tool use.",
+        '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+        "tools param requires --jinja flag",
+        'tool_choice = "required" is not supported!',
+        "Unsupported parameter: 'parallel_tool_calls' is not supported with this model.",
+        "Unrecognized request argument supplied: tools",
+        "Unknown parameter: 'response_format'.",
+        "1 validation error for Request\ntools\n  Extra inputs are not permitted [type=extra_forbidden, input_value=[{",
+        "This response_format type is unavailable now",
+        "'response_format.type' must be 'json_schema'",
+        "`response_format` of type 'json_schema' is not supported",
+        "This model does not support response_format",
+        "JSON mode is not supported",
+        "Structured outputs are not supported",
+        "json mode cannot be combined with tool calling",
+        "This parameter is not supported.",
+        LITERAL,
+        FORBIDDEN,
+    ],
+)
+def test_an_upstream_may_say_that_it_cannot_do_something_at_all(words: str) -> None:
+    bodies = [{"error": {"message": words}}, {"error": words}, {"message": words}, {"detail": words}, words]
+    for body in bodies:
+        error = classify(400, json.dumps(body).encode(), owns=Speaker.MODEL_SERVER)
+        assert isinstance(error, errors.RequestRefused)
+        assert error.unsupported
+    inside = error_in_answer({"message": words, "code": "validation_error"})
+    assert isinstance(inside, errors.RequestRefused)
+    assert inside.unsupported
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "no",
+        "When using `tool_choice`, `tools` must be set.",
+        "`tool_choice` must either be a named tool or 'auto'",
+        "Unsupported value: 'tool_choice' does not support 'required' with this model.",
+        "Invalid schema for response_format 'p': In context=(), 'oneOf' is not permitted.",
+        "Invalid schema for function 'f': 'format' is not supported",
+        "The provided JSON schema contains features not supported by the backend.",
+        "'minLength' is not supported in response_format schema",
+        "json_schema uses minLength which is not supported",
+        "'response_format.json_schema.schema' must be an object",
+        "tools: array too long. Expected an array with maximum length 128, but got 129",
+        "[] is too short - 'tools'",
+        "Unknown parameter: 'tools[0].function.strict'.",
+        "Missing required parameter: 'tools[0].type'",
+        "The prompt with its tools is too long: not supported",
+        REPEATED,
+        IN_TOOLS,
+        IN_MESSAGES,
+    ],
+)
+def test_a_mistake_of_one_client_is_not_taken_for_that(words: str) -> None:
+    for body in ({"error": {"message": words, "param": "tools"}}, {"error": words}, {"detail": words}, words):
+        error = classify(400, json.dumps(body).encode(), owns=Speaker.MODEL_SERVER)
+        assert isinstance(error, errors.RequestRefused)
+        assert not error.unsupported
+
+
+@pytest.mark.parametrize(
+    ("body", "unsupported"),
+    [
+        ({"error": {"message": "Invalid value: 'json_schema'.", "param": "response_format.type"}}, True),
+        ({"error": {"message": "Invalid value.", "param": "response_format"}}, False),
+        ({"error": {"message": {"tools": "are not supported"}, "param": "tools"}}, False),
+        ({"detail": [{"type": "extra_forbidden", "loc": ["body", "tools"], "msg": "no"}]}, True),
+        ({"detail": [{"type": "missing", "loc": ["body", "tools"], "msg": "no"}]}, False),
+        ({"detail": [{"type": "extra_forbidden", "loc": ["body", "tools", 0, "x"], "msg": "no"}]}, False),
+        ({"detail": [{"type": "literal_error", "loc": ["body", "response_format", "type"], "msg": "no"}]}, True),
+        ({"detail": [{"loc": ["body", "messages"]}, {"type": "extra_forbidden", "loc": ["body", "tools"]}]}, False),
+    ],
+)
+def test_a_place_tells_as_well_whether_it_is_unknown(body: dict[str, Any], unsupported: bool) -> None:
+    error = classify(422, json.dumps(body).encode(), owns=Speaker.MODEL_SERVER)
+    assert isinstance(error, errors.RequestRefused)
+    assert error.unsupported is unsupported
+
+
 def test_a_text_may_name_the_field_as_well() -> None:
     assert classify(400, b"tools are not supported").param == "tools"
     assert classify(400, b'"tools are not supported"').param == "tools"

@@ -178,6 +178,24 @@ def test_the_usage_frame_counts_the_prompt_once_and_sums_the_answers() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("prompts", "total"),
+    [
+        ([], 0),
+        ([0], 0),
+        ([25], 25),
+        ([10, 10, 10], 10),
+        ([10, 25], 25),  # the second was asked for again, with 15 tokens
+        ([25, 10, 12], 27),
+        ([0, 10, 25], 25),  # of the first nobody knows
+    ],
+)
+def test_what_an_answer_read_more_than_the_prompt_is_added(prompts: list[int], total: int) -> None:
+    (chunk,) = chunks(usage_frame([Usage(prompt, 1) for prompt in prompts], id=ID, created=CREATED, model=MODEL))
+    assert chunk["usage"]["prompt_tokens"] == total
+    assert chunk["usage"]["total_tokens"] == total + len(prompts)
+
+
 @settings(deadline=None)  # a busy machine is no fault
 @given(events)
 def test_texts_come_out_whole_whatever_they_hold(given_events: list[Event]) -> None:
@@ -443,3 +461,7 @@ def test_a_long_answer_is_cut_in_the_details_of_an_error() -> None:
 def test_an_error_frame_is_the_object_as_one_event() -> None:
     error = ModelNotFound("line\nbreak")
     assert Decoder().feed(error_frame(error)) == [error_body(error)]
+
+
+def test_clients_are_told_not_to_repeat_what_was_repeated_already() -> None:
+    assert StructuredOutputFailed("No JSON.", text="x").headers == {"x-should-retry": "false"}

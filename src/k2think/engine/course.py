@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import msgspec
 
@@ -27,7 +28,7 @@ class Course:
         self.model = model
         self.retries = retries
         self.means = Means(
-            native=native.of(model.id),
+            native=native.of(model.id, time.monotonic()),
             template=tools.toolify_custom_prompt,
             live=tools.tool_streaming == "live",
             may_ask=tools.tool_retries > 0,
@@ -37,9 +38,11 @@ class Course:
 
     def after_failure(self, error: UpstreamError, emulation: Emulation, credential_id: str) -> Again:
         """Say when to try once more. Raises the error if that makes no sense."""
-        if self._native.learn(self.model.id, error, emulation.delegated):
-            logger.info("the gateway does it itself from now on, as %s does not: %s", self.model.id, error.message)
-            self.means = msgspec.structs.replace(self.means, native=self._native.of(self.model.id))
+        now = time.monotonic()
+        if self._native.learn(self.model.id, error, emulation.delegated, now):
+            # Not the upstream's own words: they may quote the prompt.
+            logger.info("the gateway does for a while itself what %s does not: %s", self.model.id, error.param)
+            self.means = msgspec.structs.replace(self.means, native=self._native.of(self.model.id, now))
             return Again()
         again = self.retries.decide(error, credential_id)
         if again is None:

@@ -108,9 +108,10 @@ class Engine:
                         if held:
                             yield held
                         return
-                    logger.debug("%s: the answer cannot be used: %s", trace.request_id, emulation.problem)
+                    logger.debug("%s: the answer cannot be used, asking again", trace.request_id)
                     course.after_problem(emulation)
                     trace.asked_at = 0.0
+                    given_away = False  # nothing of what comes next
 
     def _emulation(self, course: Course) -> Emulation:
         prompt = course.prompt

@@ -15,17 +15,10 @@ from msgspec import Struct
 
 from k2think.dialogue.prompt import Tool
 from k2think.errors import InvalidRequest
-from k2think.inband.coercion import (
-    NotJson,
-    coerced,
-    mended,
-    plain,
-    property_names,
-    property_of,
-    read_json,
-    read_literal,
-    types_of,
-)
+from k2think.inband.coercion import coerced
+from k2think.inband.expectations import property_names, property_of, types_of
+from k2think.inband.literals import NotJson, plain, read_json, read_literal
+from k2think.inband.repair import Effort, mended, repaired
 from k2think.inband.schemas import InvalidSchema, Schema
 
 _MAX_WRAPPINGS = 3
@@ -114,17 +107,18 @@ class ArgumentChecker:
 
 
 class _Judge:
-    """One tool's say on values. `schema` is None where anything goes."""
+    """One tool's say on the arguments of one call. `schema` is None where anything goes."""
 
     def __init__(self, definition: dict[str, Any], schema: Schema | None) -> None:
         self.definition = definition
+        self.effort = Effort()
         self._schema = schema
 
     def problem(self, value: Any) -> str:
         return self._schema.problem(value) if self._schema else ""
 
     def turned(self, value: Any) -> Any:
-        return coerced(value, self.definition, self.definition) if self._schema else value
+        return coerced(value, self.definition, self.definition, self.effort) if self._schema else value
 
     def settled(self, value: dict[str, Any], text: str | None = None, *, repaired: bool = False) -> Checked:
         """The verdict on an object; `text` is how it was written, if that is JSON."""
@@ -154,7 +148,7 @@ def _check_text(text: str, judge: _Judge) -> Checked:
     else:
         if isinstance(value, dict):
             return judge.settled(value, text)
-    value = _unwrapped(value)
+    value = _unwrapped(value, judge.effort)
     if value is None or value == "":
         return judge.settled({}, repaired=True)
     if isinstance(value, dict):
@@ -180,13 +174,13 @@ def _from_broken(text: str, judge: _Judge) -> Any:
         except NotJson:
             pass
         try:
-            return mended(attempt)
+            return repaired(attempt, judge.effort)
         except NotJson:
             pass
     return bare
 
 
-def _unwrapped(value: Any) -> Any:
+def _unwrapped(value: Any, effort: Effort) -> Any:
     """What stands within a text of JSON within a text of JSON."""
     for _ in range(_MAX_WRAPPINGS):
         if not isinstance(value, str):
@@ -198,7 +192,7 @@ def _unwrapped(value: Any) -> Any:
             if not inner.startswith(("{", "[")):
                 break
             try:
-                value = mended(inner)
+                value = mended(inner, effort)
             except NotJson:
                 break
     return value

@@ -1,8 +1,8 @@
 """Puts together what an upstream lacks: writes it into the prompt, and reads it out of the answer with a Chain.
 
 K2-Think's service has no field for thinking, keeps no tool turns, knows neither tools nor JSON answers, and cannot be
-trusted with stop sequences. The order of the chain: thinking is told from answer, calls are read out of the answer, it
-is cut at a stop sequence, JSON is taken out of it, tokens are counted, thinking is shown.
+trusted with stop sequences. The order of the chain: thinking is told from answer, calls are read out of the answer,
+JSON is taken out of it, it is cut at a stop sequence, tokens are counted, thinking is shown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from k2think.dialogue.events import Event, TextDelta, Usage
+from k2think.dialogue.events import Event, Finish, ReasoningDelta, TextDelta, Usage
 from k2think.dialogue.machine import Chain, Machine
 from k2think.dialogue.outcome import Outcome
 from k2think.dialogue.prompt import Message, OutputFormat, Prompt, Toolbox
@@ -58,10 +58,13 @@ class Emulation:
 
     def __init__(self, prompt: Prompt, opener: Opener, means: Means | None = None) -> None:
         self._means = means = means or Means()
-        toolbox = None if "tools" in means.native else prompt.tools
+        toolbox = prompt.tools
+        written = toolbox is not None and "tools" not in means.native
+        if toolbox is not None and toolbox.required:
+            prompt = msgspec.structs.replace(prompt, output=None)  # a call is no JSON answer
         output = prompt.output
         # A server that lets nothing but JSON out would let no call out that is written in tags.
-        if output and toolbox is None and _kind(output) in means.native:
+        if output and not written and _kind(output) in means.native:
             output = None
         self._asked = prompt
         self._spent = means.spent
@@ -70,18 +73,21 @@ class Emulation:
         self._desk: CallDesk | None = None
         self._structured = StructuredReader(output) if output else None
         self._stop = StopReader(prompt.sampling.stop) if prompt.sampling.stop else None
-        self._meter = UsageMeter(lambda: estimate_prompt(self.prompt))
         machines: list[Machine[Event, Event]] = [self._reasoning]
         if toolbox or output:
             machines.append(self._answer)
         if toolbox:
-            machines.append(self._call_reader(toolbox))
-        if self._stop:
-            machines.append(self._stop)
+            # Also where the server makes calls itself: one without a parser for this model leaves them in the text.
+            machines.append(self._call_reader(toolbox, may_ask=means.may_ask and written))
         if self._structured:
             machines.append(self._structured)
-        self._chain = Chain(*machines, self._meter, *present(prompt.reasoning))
-        self.prompt = self._written(toolbox, written_output=output is not None)
+        if self._stop:
+            machines.append(self._stop)
+        machines.append(UsageMeter(lambda: estimate_prompt(self.prompt)))
+        # Nobody could read JSON behind thinking.
+        shown = "parsed" if prompt.output and prompt.reasoning == "raw" else prompt.reasoning
+        self._chain = Chain(*machines, *present(shown))
+        self.prompt = self._written(toolbox if written else None, output)
 
     @property
     def satisfied(self) -> bool:
@@ -96,6 +102,8 @@ class Emulation:
     @property
     def problem(self) -> str:
         """After `close`: why the answer cannot be used, for the model to read; empty if it can."""
+        if self._stop is not None and self._stop.done:
+            return ""  # the answer has ended before that
         if self._desk is not None and self._desk.problem:
             return self._desk.problem
         return self._structured.problem if self._structured is not None else ""
@@ -115,7 +123,8 @@ class Emulation:
 
     def asked_again(self) -> Prompt:
         """The prompt for the next attempt, in which the model is told what is wrong with this one's answer."""
-        turns = complaint_turns(self.answer, self.problem)
+        wanted: Literal["call", "JSON"] = "call" if self._desk is not None and self._desk.problem else "JSON"
+        turns = complaint_turns(self.answer, self.problem, wanted=wanted)
         return msgspec.structs.replace(self._asked, messages=(*self._asked.messages, *turns))
 
     def means_again(self, *, may_ask: bool) -> Means:
@@ -125,7 +134,7 @@ class Emulation:
     def outcomes(self) -> list[tuple[str | None, Outcome]]:
         """After `close`: what became of each call, by the tool's name, and of a JSON answer (None)."""
         found: list[tuple[str | None, Outcome]] = [*(self._desk.outcomes if self._desk is not None else ())]
-        if self._structured is not None and not (self._desk is not None and self._desk.begun):
+        if self._structured is not None and not self._structured.cut and not (self._desk and self._desk.begun):
             if self._structured.problem:
                 found.append((None, "reasked" if self._means.may_ask else "failed"))
             else:
@@ -137,53 +146,57 @@ class Emulation:
         return self._chain.feed_all(events)
 
     def close(self) -> Sequence[Event]:
-        """Read the end; gives `Usage`, at least: that of all attempts so far. Nothing if there is a problem."""
+        """Read the end; gives `Usage`, at least: that of all attempts so far.
+
+        If there is a problem, neither that nor `Finish`, for the answer goes on in another attempt.
+        """
         events = self._chain.close()
         for event in events:
             if type(event) is Usage:
                 self._spent = _added(event, self._spent)
-        if self.problem:
-            return ()
-        return [self._spent if type(event) is Usage else event for event in events]
+        if not self.problem:
+            return [self._spent if type(event) is Usage else event for event in events]
+        rest = [event for event in events if type(event) is not Usage and type(event) is not Finish]
+        return [*rest, ReasoningDelta("\n\n")] if self._asked.reasoning == "parsed" else rest
 
-    def _call_reader(self, toolbox: Toolbox) -> CallReader:
+    def _call_reader(self, toolbox: Toolbox, *, may_ask: bool) -> CallReader:
         means, live = self._means, self._asked.live
         names = Names(toolbox.tools)
         checker = ArgumentChecker(toolbox.tools)
         handling = Handling(
             live=means.live and live,
-            may_ask=means.may_ask,
+            may_ask=may_ask,
             undo=not live,
-            keep_text=live and (toolbox.required or means.again),
+            text="first" if not live or not (toolbox.required or means.again) else "drop" if means.again else "wait",
         )
         self._desk = CallDesk(toolbox, checker, handling)
 
         def read(text: str) -> Sequence[Event]:
-            desk = CallDesk(toolbox, checker, Handling(live=False, may_ask=False, undo=False))
+            # Read as they are: whether they can be used is judged when they are made.
+            desk = CallDesk(toolbox, checker, Handling(live=True, may_ask=False, undo=False))
             reader = CallReader(names, desk)
             return [*reader.feed(TextDelta(text)), *reader.close()]
 
         return CallReader(names, self._desk, Rescue(lambda: self._reasoning.unended, read))
 
-    def _written(self, toolbox: Toolbox | None, *, written_output: bool) -> Prompt:
+    def _written(self, toolbox: Toolbox | None, output: OutputFormat | None) -> Prompt:
         """The prompt as the upstream gets it: what it has no place for stands in the conversation."""
         prompt = self._asked
         messages = tuple(map(_forgetful, prompt.messages))
-        sampling = prompt.sampling
         if prompt.tools is None or toolbox is not None:
             messages = write_calls(messages)
         if toolbox is not None:
-            messages = write_tools(messages, toolbox, self._means.template)
-        if written_output and prompt.output is not None:
-            messages = write_format(messages, prompt.output)
-        if toolbox is not None or written_output:
-            sampling = msgspec.structs.replace(sampling, stop=())  # they are about text, not about calls and JSON
+            messages = write_tools(messages, toolbox, self._means.template, output=output is not None)
+        if output is not None:
+            messages = write_format(messages, output, with_tools=toolbox is not None)
+        if toolbox is None and output is None:
+            return msgspec.structs.replace(prompt, messages=messages)
         return msgspec.structs.replace(
             prompt,
             messages=messages,
-            sampling=sampling,
+            sampling=msgspec.structs.replace(prompt.sampling, stop=()),  # they are about text, not calls and JSON
             tools=None if toolbox is not None else prompt.tools,
-            output=None if written_output else prompt.output,
+            output=None if output is not None else prompt.output,
         )
 
 

@@ -14,16 +14,17 @@ from io import StringIO
 from itertools import chain
 from typing import Any
 
-import json_repair
 import msgspec
 from msgspec import Struct
 
 from k2think.dialogue.events import Event, Finish, TextDelta, ToolCallStart
 from k2think.dialogue.prompt import Message, OutputFormat
 from k2think.errors import InvalidRequest
-from k2think.inband.coercion import NotJson, coerced, plain, read_json
+from k2think.inband.coercion import coerced
+from k2think.inband.history import without_tags
+from k2think.inband.literals import NotJson, read_json
+from k2think.inband.repair import Effort, by_guessing, by_rules
 from k2think.inband.schemas import InvalidSchema, Schema
-from k2think.inband.toolcalls.lenient import LenientJson
 from k2think.inband.toolprompt import instructed
 
 MAX_TEXT = 16 * 1024 * 1024
@@ -34,17 +35,6 @@ MAX_PLACES = 200
 
 MAX_REPAIRS = 4
 """Broken pieces of JSON that are tried to be mended."""
-
-MAX_LENIENT = 200_000
-"""Characters of broken JSON that are read by the rules for common mistakes, which take some microseconds for each."""
-
-MAX_REPAIR = 30_000
-"""Characters of a broken piece that `json_repair` is given."""
-
-MAX_REPAIR_COST = 3_000_000
-"""Characters by punctuation marks that `json_repair` gets of one answer. Its time may grow with both, so that ten
-thousand stray quotation marks would hold the gateway up for ten seconds; this is one second at the worst.
-"""
 
 MAX_DEPTH = 1_000
 """Brackets within brackets that are followed in prose."""
@@ -57,18 +47,21 @@ _OPENER = re.compile(r"\{|\[(?=\s*+(?:[{\[\"'\]\-0-9]|(?:true|false|null|True|Fa
 _CUT_OPENER = re.compile(r"\{\s*+(?:[\"'}]|\Z)|\[\s*+(?:[{\[\"\]\-0-9]|(?:true|false|null)\b|\Z)")
 _MARK = re.compile(r"[{}\[\]\"]")
 _STRING_END = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_PUNCTUATION = re.compile(r"[^\w\s]")
 
 
-def write_format(messages: tuple[Message, ...], output: OutputFormat) -> tuple[Message, ...]:
+def write_format(
+    messages: tuple[Message, ...], output: OutputFormat, *, with_tools: bool = False
+) -> tuple[Message, ...]:
     """Add to the conversation's system message what form the answer must have.
 
-    Raises `InvalidRequest` for a schema that is nested too deeply to be written.
+    `with_tools`: it may also be a call, as instructions above these say. Raises `InvalidRequest` for a schema that is
+    nested too deeply to be written.
     """
+    besides = " This does not apply to calls." if with_tools else ""
     if output.schema is None:
-        return instructed(messages, _OBJECT_WANTED)
+        return instructed(messages, _OBJECT_WANTED + besides)
     try:
-        schema = msgspec.json.encode(output.schema).decode()
+        schema = without_tags(msgspec.json.encode(output.schema).decode())
     except RecursionError:
         raise InvalidRequest("The schema is nested too deeply.", param="response_format") from None
     wanted = f" It is `{output.name}`." if output.name else ""
@@ -76,7 +69,7 @@ def write_format(messages: tuple[Message, ...], output: OutputFormat) -> tuple[M
         wanted += f" {output.description}"
     return instructed(
         messages,
-        f"Give your final answer as JSON only, with no code fence and no words around it.{wanted}\n"
+        f"Give your final answer as JSON only, with no code fence and no words around it.{besides}{wanted}\n"
         f"It must be valid against this JSON Schema:\n{schema}",
     )
 
@@ -84,17 +77,19 @@ def write_format(messages: tuple[Message, ...], output: OutputFormat) -> tuple[M
 class StructuredReader:
     """A Machine that holds the text of an answer and gives the JSON in it at its close, and then `Finish`.
 
-    Other events pass. An answer with calls is none in JSON: all of its text passes. So does that of an answer which
-    was cut ("length", "content_filter"), but for what stands before its JSON: the client knows by its finish reason.
+    Other events pass. An answer with calls is none in JSON: none of its text passes, as clients read all they get as
+    JSON. An answer that was cut ("length", "content_filter") passes, but for what stands before its JSON: the client
+    knows by its finish reason.
 
     If there is no JSON that fits, `close` gives nothing: `problem` says why, for the model to read, and `text` is what
-    it wrote. `repaired`: what was given are not the model's own characters. Raises `InvalidRequest` when made for a
-    schema that is none.
+    it wrote. `repaired`: what was given are not the model's own characters. `cut`: it is a cut answer's text, which
+    nobody held against the schema. Raises `InvalidRequest` when made for a schema that is none.
     """
 
     def __init__(self, output: OutputFormat) -> None:
         self.problem = ""
         self.repaired = False
+        self.cut = False
         self._definition: dict[str, Any] = {"type": "object"} if output.schema is None else output.schema
         try:
             self._schema = Schema(self._definition)
@@ -112,7 +107,9 @@ class StructuredReader:
 
     def feed(self, event: Event) -> Sequence[Event]:
         """Take one event."""
-        if type(event) is TextDelta and not self._called:
+        if type(event) is TextDelta:
+            if self._called:
+                return ()
             self._held.write(event.text[: MAX_TEXT - self._length])
             self._length += len(event.text)
             if self._length > MAX_TEXT:
@@ -122,9 +119,8 @@ class StructuredReader:
         if type(event) is Finish:
             self._finish = event
             return ()
-        if type(event) is ToolCallStart and not self._called:
+        if type(event) is ToolCallStart:
             self._called = True
-            return (TextDelta(self.text), event) if self._length else (event,)
         return (event,)
 
     def close(self) -> Sequence[Event]:
@@ -134,6 +130,7 @@ class StructuredReader:
             self.problem = ""
         elif not self.problem:
             if self._finish is not None and self._finish.reason in {"length", "content_filter"}:
+                self.cut = True
                 text = _bared(self.text)
             else:
                 text = self._found(self.text)
@@ -157,10 +154,11 @@ class StructuredReader:
             if not (problem := self._schema.problem(piece.value)):
                 return piece.text
             problems.append(problem)
-        for value in chain((piece.value for piece in pieces.whole), _mended(pieces.broken)):
+        effort = Effort()
+        for value in chain((piece.value for piece in pieces.whole), _mended(pieces.broken, effort)):
             fitting = value
             if problem := self._schema.problem(value):
-                fitting = coerced(value, self._definition, self._definition)
+                fitting = coerced(value, self._definition, self._definition, effort)
                 if self._schema.problem(fitting):
                     problems.append(problem)
                     continue
@@ -193,19 +191,22 @@ class _Pieces:
         self.complaint = "There is no JSON in the answer."
 
     def all_of(self, text: str) -> Iterator[_Piece]:
-        """Give what is JSON: the text, else the contents of its fences and then what stands in brackets."""
+        """Give what is JSON: the text, else the contents of its fences and then what stands in brackets.
+
+        The last ones first: models show an example and come to their answer.
+        """
         if piece := self._read(text):
             yield piece
             if isinstance(piece.value, dict | list):
                 return  # within it there are only parts of the answer
-        for content in _fenced(text):
+        for content in reversed([*_fenced(text)]):
             if piece := self._read(content.strip(_BLANKS)):
                 yield piece
             elif (opener := _OPENER.search(content)) and len(self.broken) < MAX_REPAIRS:
                 rest = content[opener.start() :]
                 self.broken.append(_Broken(rest[: _end_of(rest, 0) or len(rest)], rest))
         places: list[tuple[int, int]] = []
-        for start, end in _bracketed(text):
+        for start, end in reversed([*_bracketed(text)]):
             if piece := self._read(text[start:end]):
                 yield piece
             else:
@@ -285,36 +286,15 @@ def _end_of(text: str, start: int) -> int:
     return 0
 
 
-def _mended(broken: Sequence[_Broken]) -> Iterator[Any]:
+def _mended(broken: Sequence[_Broken], effort: Effort) -> Iterator[dict[str, Any] | list[Any]]:
     """What broken JSON was meant to say: by the rules for common mistakes, then by guessing."""
-    cost = read = 0
     for piece in dict.fromkeys(broken[:MAX_REPAIRS]):
-        read += len(piece.rest)
-        if read <= MAX_LENIENT and (value := _leniently_read(piece.rest)) is not None:
+        for text, read in ((piece.rest, by_rules), (piece.text, by_guessing)):
+            try:
+                value = read(text, effort)
+            except NotJson:
+                continue
             yield value
-        cost += len(piece.text) * len(_PUNCTUATION.findall(piece.text[:MAX_REPAIR]))
-        if len(piece.text) > MAX_REPAIR or cost > MAX_REPAIR_COST:
-            continue
-        try:
-            value = plain(json_repair.loads(piece.text, skip_json_loads=True))
-        except (ValueError, RecursionError, NotJson):
-            continue
-        if isinstance(value, dict | list):
-            yield value
-
-
-def _leniently_read(text: str) -> dict[str, Any] | list[Any] | None:
-    """The JSON that the text begins with, its mistakes mended by rules; None if they do not help."""
-    lenient = LenientJson()
-    lenient.feed(text)
-    if lenient.stuck:
-        return None
-    lenient.close()
-    try:
-        value: dict[str, Any] | list[Any] = read_json(lenient.take())
-    except NotJson:
-        return None
-    return value
 
 
 def _bared(text: str) -> str:

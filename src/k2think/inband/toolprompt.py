@@ -6,13 +6,13 @@ that instructions and examples agree.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from k2think.dialogue.prompt import Message, Tool, Toolbox
 from k2think.errors import InvalidRequest
-from k2think.inband.history import without_thinking
+from k2think.inband.history import without_tags, without_thinking
 
 TRIGGER = "<tool_call>"
 """What a call begins with."""
@@ -40,8 +40,12 @@ Write calls after your thinking, never in a code fence; each pair of tags holds 
 Results come to you in <tool_response> tags: wait for them and never invent them."""
 
 
-def write_tools(messages: tuple[Message, ...], toolbox: Toolbox, template: str = "") -> tuple[Message, ...]:
+def write_tools(
+    messages: tuple[Message, ...], toolbox: Toolbox, template: str = "", *, output: bool = False
+) -> tuple[Message, ...]:
     """Add the instructions to the conversation's system message.
+
+    `output`: it will also say what form an answer without calls must have, behind these instructions.
 
     `template` (TOOLIFY_CUSTOM_PROMPT) stands in for them where it is not empty; in it `{trigger_signal}` is what a call
     begins with and `{tools_list}` the functions, one JSON object a line. Raises `InvalidRequest` for parameters that
@@ -56,7 +60,8 @@ def write_tools(messages: tuple[Message, ...], toolbox: Toolbox, template: str =
     else:
         instructions = _OPENING + listed + _GRAMMAR
         if not toolbox.required:
-            instructions += " If no function is needed, answer in plain text."
+            answer = "give your final answer in the form described below" if output else "answer in plain text"
+            instructions += f" If no function is needed, {answer}."
     demands = _demands(toolbox)
     return instructed(messages, f"{instructions}\n\n{demands}" if demands else instructions)
 
@@ -70,15 +75,17 @@ def instructed(messages: tuple[Message, ...], instructions: str) -> tuple[Messag
     return (Message("system", instructions), *messages)
 
 
-def complaint_turns(answer: str, problem: str) -> tuple[Message, ...]:
+def complaint_turns(
+    answer: str, problem: str, *, wanted: Literal["call", "JSON", "call or JSON"] = "call or JSON"
+) -> tuple[Message, ...]:
     """What is appended when the model is asked again: its answer without the thinking, and what is wrong with it.
 
-    There is no turn of the assistant where nothing but thinking came.
+    `wanted` is what the new answer shall be. There is no turn of the assistant where nothing but thinking came.
     """
     said = without_thinking(answer)[-MAX_COMPLAINT_ANSWER:]
     complaint = (
         f"Your last answer cannot be used: {problem[:MAX_PROBLEM]}\n"
-        "Answer again with nothing but the corrected call or JSON."
+        f"Answer again with nothing but the corrected {wanted}."
     )
     turns = (Message("assistant", said),) if said.strip() else ()
     return (*turns, Message("user", complaint))
@@ -105,5 +112,4 @@ def _described(tool: Tool) -> str:
     except RecursionError:
         message = f"The parameters of the function '{tool.name}' are nested too deeply."
         raise InvalidRequest(message, param="tools") from None
-    # A description must not end the block it stands in; JSON reads `\/` as `/`.
-    return line.replace("</tool", "<\\/tool")
+    return without_tags(line)

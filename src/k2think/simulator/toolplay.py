@@ -22,7 +22,11 @@ _MUST = re.compile(r"\bmust\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
 _SCHEMA = "JSON Schema"
 _OBJECT = "JSON object"
-_OF_TOOLS = re.compile(r"\btools?\b|\bcalls?\b|\bfunctions?\b|\barguments?\b|</?\w+>", re.IGNORECASE)
+_DECLARING = frozenset(("function", "parameters", "input_schema", "inputSchema"))
+"""A JSON object with one of these declares a tool; the schema in it is not one of an answer."""
+_MAX_PLACES = 50
+"""Braces in a text at which a schema may begin."""
+_OF_TOOLS = re.compile(r"\btools?\b|\bcalls?\b|\bfunctions?\b|\barguments?\b|</?(?!schema\b)\w+>", re.IGNORECASE)
 _MAX_SHOWN = 200
 
 
@@ -125,10 +129,31 @@ class _Scene:
             self.schema = _schema_in(self._rules)
         if self.schema is None and form.get("type") == "json_schema":
             self.schema = _mapping(form.get("json_schema")).get("schema")
-        # Instructions for tools speak of JSON objects too.
-        lines = (line for text in (self._rules, self._last) for line in _SENTENCE.split(text) if _OBJECT in line)
-        asked = any(not (self.written and _OF_TOOLS.search(line)) for line in lines)
-        self.wants_json = self.schema is not None or asked or form.get("type") in ("json_object", "json_schema")
+        lines = [line for text in (self._rules, self._last) for line in self._not_of_tools(text)]
+        asked = any(_OBJECT in line for line in lines) or form.get("type") == "json_object"
+        if self.schema is None and (asked or any(_SCHEMA in line for line in lines) or self._speaks_of_schemas()):
+            self._find_schema()
+        self.wants_json = self.schema is not None or asked or form.get("type") == "json_schema"
+
+    def _not_of_tools(self, text: str) -> list[str]:
+        """The sentences of a text, without those about tools: they too speak of JSON objects and of schemas."""
+        return [line for line in _SENTENCE.split(text) if not (self.written and _OF_TOOLS.search(line))]
+
+    def _speaks_of_schemas(self) -> bool:
+        """Whether the prompt speaks of JSON and of a schema, in whatever words."""
+        words = "\n".join(self._not_of_tools(self._rules)).lower()
+        return "json" in words and "schema" in words
+
+    def _find_schema(self) -> None:
+        """Take the schema that stands anywhere in the prompt or in what the user said last."""
+        self.schema = _schema_anywhere(self._rules)[0]
+        if self.schema is not None:
+            return
+        self.schema, start, end = _schema_anywhere(self._last)
+        if self.schema is not None:  # which, with the demand for JSON, is no material to fill it with
+            around = _SENTENCE.split(f"{self._last[:start]}\n{self._last[end:]}")
+            told = "\n".join(line for line in around if "json" not in line.lower()).strip()
+            self.said = [text for text in (told if text == self._last else text for text in self.said) if text]
 
 
 def _tools_in(text: str) -> tuple[list[OfferedTool], str]:
@@ -255,6 +280,27 @@ def _schema_in(text: str) -> Any:
             return value
         introduced = _SCHEMA in line
     return None
+
+
+def _schema_anywhere(text: str) -> tuple[Any, int, int]:
+    """The first JSON object in a text that is a schema, with where it begins and ends; None if there is none.
+
+    It may take several lines, and have words, tags or a fence around it. What declares a tool is passed over.
+    """
+    place = -1
+    for _ in range(_MAX_PLACES):
+        place = text.find("{", place + 1)
+        if place < 0:
+            break
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, place)
+        except (ValueError, RecursionError):
+            continue
+        if _DECLARING & value.keys():
+            place = end - 1
+        elif isinstance(value.get("properties"), dict) or isinstance(value.get("$defs"), dict):
+            return value, place, end
+    return None, 0, 0
 
 
 def _without_schema(text: str) -> str:

@@ -191,8 +191,8 @@ class FrameReader:
             raise UpstreamUnavailable("The upstream ended the answer with finish_reason 'error'.")
         self.finished = True
         given = _FINISH.get(reason, "stop")
-        if given == "stop" and self._calls is not None and self._calls.count:
-            given = "tool_calls"  # some servers end every complete answer with the same word
+        if given in {"stop", "tool_calls"}:  # some servers end every complete answer with the same word
+            given = "tool_calls" if self._calls is not None and self._calls.count else "stop"
         return [Finish(given)]
 
     def _feed_again(self, data: bytes) -> list[Event]:

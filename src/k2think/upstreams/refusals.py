@@ -36,8 +36,9 @@ PASSED_ON = frozenset({400, 404, 409, 410, 413, 415})
 _FIELD = re.compile(r"[A-Za-z_][\w.\[\]]{0,63}", re.ASCII)
 """A field's name or path. Nothing else is passed on as one: it might hold anything."""
 
-_PLACE = re.compile(r"""["']loc["']: ?[(\[]["']body["'], ?["'](\w{1,64})["']""", re.ASCII)
-"""The place that FastAPI's own list of faults names, where a server has made one text of the list."""
+_PLACE = re.compile(r"""["']loc["']: ?[(\[]["']body["'], ?["'](\w{1,64})["'](?:, ?["']?(\w{1,64}))?""", re.ASCII)
+"""The place that FastAPI's own list of faults names, and what lies within it, where a server has made one text of the
+list."""
 
 _TOO_LONG = re.compile(r"context (?:length|window|size)|too long", re.IGNORECASE)
 """What is said of a long prompt counts its parts, tools among them, without blaming one."""
@@ -51,6 +52,37 @@ _MENTIONED = re.compile(
 """Words for the fields that not every server knows. Those for a call that was made (`tool_calls`) are not among them:
 they stand in complaints about the messages."""
 
+_REPEATED = re.compile(r"""["']input["']:|\binput_value=""", re.ASCII)
+"""Behind this, FastAPI's faults repeat the request, and that says anything."""
+
+_FAULTY = re.compile(
+    r"\binvalid\b(?! (?:parameter|argument|field)\b)|\bmust be set\b|\bkeywords?\b|\barrays?\b|\bmore than\b"
+    r"|\bat (?:least|most)\b|\bfeatures not\b|\bunsupported value\b",
+    re.IGNORECASE | re.ASCII,
+)
+"""Words that find fault with what one client sent: another request for the same thing may do."""
+
+_ABILITY = (
+    r"(?:response_format(?:\.type| type)?|json[_ ]schema|json_object|json mode|guided_\w{1,32}|structured outputs?"
+    r"|tools|tool[_ ]choice|tool (?:calling|calls?|use)|parallel_tool_calls|function calling"
+    r"|this (?:parameter|field|option|feature))(?!\w|[.\[]\w)"
+)
+_UNABLE = re.compile(
+    # It does not support tools. Unknown parameter: 'tools'.
+    rf"(?:(?:not|n't) support|\b(?:unsupported|unknown|unrecogni[sz]ed|unexpected))"
+    r"(?: (?:the|use|of|for|request|input|supplied|keyword|parameter|argument|field|property|option)){0,4}"
+    rf":? ?[\"'`]?{_ABILITY}"
+    # Tools are not supported. tool_choice = "required" is not supported. "auto" tool choice requires --another-flag.
+    rf"|\b{_ABILITY}[\"'`]?(?: ?= ?[\"'`]\w{{1,32}}[\"'`])?"
+    r"(?: (?:param(?:eter)?s?|fields?|types?|modes?|values?|of|for|with|this|the|model|extra inputs|is|are|currently))"
+    r"{0,6} (?:(?:not (?:\w{1,20} )?(?:supported|enabled|available|implemented|allowed|permitted|recogni[sz]ed)"
+    r"|unsupported|unavailable|disabled|cannot be (?:used|combined))\b|requires? --)"
+    # There are only two types, and neither was written by the client.
+    r"|\bresponse_format\.type\b",
+    re.IGNORECASE | re.ASCII,
+)
+"""What is said by a server that does not do such a thing at all. A path into the field (`tools[0]`) is none."""
+
 
 class Speaker(Enum):
     """Who wrote an error body."""
@@ -62,13 +94,17 @@ class Speaker(Enum):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An error answer, read: who speaks, what they say, under which code, and about which field of the request."""
+    """An error answer, read: who speaks, what they say, under which code, and about which field of the request.
+
+    `unsupported`: they say that they cannot do what the field asks for at all.
+    """
 
     speaker: Speaker
     message: str
     code: str = ""
     type: str = ""
     param: str = ""
+    unsupported: bool = False
 
 
 def read_refusal(body: bytes) -> Refusal:
@@ -79,25 +115,33 @@ def read_refusal(body: bytes) -> Refusal:
         text = body.decode("utf-8", "replace").strip()
         if text[:200].lstrip().startswith("<"):
             return Refusal(Speaker.PAGE, "a web page")
-        return Refusal(Speaker.NOBODY, _short(text), param=_mentioned(text))
+        return Refusal(Speaker.NOBODY, _short(text), param=_mentioned(text), unsupported=_unable(text))
 
 
 def refusal_in(found: Any) -> Refusal:
     """Read decoded JSON that is an error, or holds one under `error` or `detail`."""
     if not isinstance(found, dict):
-        return Refusal(Speaker.NOBODY, _short(found), param=_mentioned(found))
+        return Refusal(Speaker.NOBODY, _short(found), param=_mentioned(found), unsupported=_unable(found))
     if (detail := found.get("detail")) is not None:
-        return Refusal(Speaker.SERVICE, _short(detail), param=_placed(detail) or _mentioned(detail))
+        place, unknown = _placed(detail)
+        return Refusal(
+            Speaker.SERVICE,
+            _short(detail),
+            param=place or _mentioned(detail),
+            unsupported=unknown or _unable(detail),
+        )
     error = found.get("error", found)  # vLLM puts the error's fields at the top
     if isinstance(error, dict):
+        param = _field(error.get("param"))
         return Refusal(
             Speaker.MODEL_SERVER,
             _short(error.get("message", error)),
             code=str(error.get("code") or ""),
             type=str(error.get("type") or ""),
-            param=_field(error.get("param")) or _mentioned(error.get("message")),
+            param=param or _mentioned(error.get("message")),
+            unsupported=param == "response_format.type" or _unable(error.get("message")),
         )
-    return Refusal(Speaker.MODEL_SERVER, _short(error), param=_mentioned(error))
+    return Refusal(Speaker.MODEL_SERVER, _short(error), param=_mentioned(error), unsupported=_unable(error))
 
 
 def error_of_status(
@@ -135,6 +179,7 @@ def error_of_status(
         status=status if status in PASSED_ON else 400,
         code=refusal.code or None,
         param=refusal.param or None,
+        unsupported=refusal.unsupported,
     )
 
 
@@ -146,7 +191,9 @@ def error_in_answer(found: Any) -> UpstreamError:
     if words & {"rate_limit_exceeded", "rate_limit_error", "429", "insufficient_quota"}:
         return QuotaExceeded(said, retry_after=wait_in(found))
     if words & {"context_length_exceeded", "validation_error", "request_too_large"}:
-        return RequestRefused(said, code=refusal.code or None, param=refusal.param or None)
+        return RequestRefused(
+            said, code=refusal.code or None, param=refusal.param or None, unsupported=refusal.unsupported
+        )
     return UpstreamUnavailable(said, retry_after=wait_in(found))
 
 
@@ -161,12 +208,24 @@ def _field(name: Any) -> str:
     return name if isinstance(name, str) and _FIELD.fullmatch(name) else ""
 
 
-def _placed(detail: Any) -> str:
-    """The field that FastAPI's list of faults names: `[{"loc": ["body", "tools", 0, …], …}]`."""
-    faults = detail if isinstance(detail, list) else []
-    places = [fault.get("loc") for fault in faults if isinstance(fault, dict)]
-    fields = (_field(loc[1]) for loc in places if isinstance(loc, list) and len(loc) > 1 and loc[0] == "body")
-    return next(filter(None, fields), "")
+def _placed(detail: Any) -> tuple[str, bool]:
+    """The field that FastAPI's list of faults names: `[{"loc": ["body", "tools", 0, …], …}]`; whether it is unknown."""
+    for fault in detail if isinstance(detail, list) else []:
+        place = fault.get("loc") if isinstance(fault, dict) else None
+        if isinstance(place, list) and len(place) > 1 and place[0] == "body" and (field := _field(place[1])):
+            forbidden = len(place) == 2 and fault.get("type") in {"extra_forbidden", "value_error.extra"}
+            return field, forbidden or place[1:] == ["response_format", "type"]
+    return "", False
+
+
+def _unable(words: Any) -> bool:
+    """Whether a message says that the upstream cannot do such a thing at all, whatever its value."""
+    if not isinstance(words, str):
+        return False
+    words = " ".join(_REPEATED.split(words[:MAX_MESSAGE], maxsplit=1)[0].split())
+    if place := _PLACE.search(words):
+        return place.groups() == ("response_format", "type") or (place[2] is None and "extra_forbidden" in words)
+    return not _TOO_LONG.search(words) and not _FAULTY.search(words) and bool(_UNABLE.search(words))
 
 
 def _mentioned(words: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -121,16 +122,16 @@ def test_every_form_is_read(form: str, *, live: bool) -> None:
         '```json\n<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>\n```',
         '<function_calls><tool_call>{"name": "get_weather", "input": {"city": "Paris"}}</function_call></tool_call>',
         '<tool_calls>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_calls>',
-        '{"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "get_weather", "arguments": '
-        '"{\\"city\\": \\"Paris\\"}"}, "id": "call_1", "type": "function"}]}',
+        """{"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "get_weather",
+            "arguments": "{\\\\"city\\\\": \\\\"Paris\\\\"}"}, "id": "call_1", "type": "function"}]}""",
         '{"tool_call": {"name": "get_weather", "arguments": {"city": "Paris"}}}',
         '<tool_call>get_weather\n{"city": "Paris"}\n</tool_call>',
         '<tool_call>get_weather("Paris")</tool_call>',
         '<tool_call>[get_weather(city="Paris")]</tool_call>',
         "<function=get_weather>\n<parameter=city>\nParis\n</function>",
         '<invoke name="get_weather"><parameter name="city">Paris</parameter></invoke>',
-        '<minimax:tool_call><invoke name="get_weather"><parameter name="city">Paris</parameter></invoke>'
-        "</minimax:tool_call>",
+        """<minimax:tool_call><invoke name="get_weather"><parameter name="city">Paris</parameter></invoke>
+        </minimax:tool_call>""",
         '<function_call><name>get_weather</name><arguments>{"city": "Paris"}</arguments></function_call>',
         "<tool_call>get_weather<arg_key>city</arg_key><arg_value>Paris</tool_call>",
         '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}}</tool_call>',
@@ -139,6 +140,15 @@ def test_every_form_is_read(form: str, *, live: bool) -> None:
         '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_',
         "<tool_call><function=get_weather><parameter=city>Paris</param",
         '调用函数: get_weather\narguments: {"city": "Paris"}',
+        '调用函数：`get_weather` 参数：```json\n{"city": "Paris"}\n```',
+        '~~~json\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n~~~',
+        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"\n</tool_call>',
+        "<function_call><tool>\nget_weather\n</tool><args><city>Paris</city></args></function_call>",
+        '<tool_call><function=get_weather>\n{"city": "Paris"}\n</function></tool_call>',
+        '<tool_call>get_weather({"city": "Paris"})</tool_call>',
+        '[get_weather (city="""Paris""")]',
+        """<tool_call>get_weather\n"{\\"city\\": \\"Paris\\"}"</tool_call>""",
+        '<tool_call>{"id": 1, "why": "x", "name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>',
     ],
 )
 def test_odd_forms_are_read(text: str) -> None:
@@ -176,6 +186,36 @@ def test_several_calls_in_one_wrapper() -> None:
     bodies = ['{"name": "get_weather", "arguments": {"city": "Paris"}}'] * 3
     for between in ("", "\n", ", "):
         assert one(f"<tool_call>{between.join(bodies)}</tool_call>").calls == [PARIS] * 3
+    pythonic = 'get_weather(city="Paris")'
+    for between in ("\n", ", "):
+        assert one(f"<tool_call>{between.join([pythonic] * 3)}</tool_call>").calls == [PARIS] * 3
+        assert one(f"FN_CALL=True\n{between.join([pythonic] * 3)}").calls == [PARIS] * 3
+
+
+BODY = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (f"```json\n{BODY}\n{BODY}\n```", ""),
+        (f"```\n{CALL}\n{CALL}\n```\nDone", "Done"),
+        (f"- ```json\n{BODY}\n```\n- ```json\n{BODY}\n```", "- -"),
+        (f"Here: ```json\n{BODY}\n``` and\n{CALL}", "Here: and"),
+        (f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "Paris"\n</tool_call>\n{CALL}', ""),
+        (f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "Paris"\n{CALL}', ""),
+        (
+            f"""<tool_call>{{"name": "get_weather", "arguments": "{{\\"city\\": \\"Paris\\"}}"}}</tool_call> Bye\n{CALL}""",
+            "Bye",
+        ),
+        (f"```json\n{BODY}\nmore\n```\n{CALL}", "more ```"),
+    ],
+)
+def test_what_follows_a_call_is_read_as_well(text: str, rest: str) -> None:
+    for live in (True, False):
+        outcome = one(text, live=live)
+        assert outcome.calls == [PARIS] * 2
+        assert outcome.text.split() == rest.split()
 
 
 def test_values_that_tags_cannot_hold_as_json() -> None:
@@ -202,6 +242,13 @@ def test_values_that_tags_cannot_hold_as_json() -> None:
         '{"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}',
         '{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}',
         '[{"role": "user", "content": "get_weather"}]',
+        "[say_hello()](https://example.com) and [say_hello(): greets you]",
+        "<function=write> is the tag, <invoke name='write'/> works, see <function=write>...</function>",
+        "The tag: <tool_call>get_weather</tool_call> means",
+        '{"type": "function", "function": {"name": "say_hello"}}',
+        '{"tool_choice": {"type": "function", "function": {"name": "write"}}}',
+        '{"name": "write", "parameters": {"title": "x", "type": "object"}}',
+        '{,"name": "say_hello", "arguments": {}}',
         "[get_weather](https://example.com) and [special delivery] and [ ] [x] [1]",
         "[get_weather(city) is it] or [get_weather(x for x in y)]",
         'get_weather(city="Paris") would call it.',
@@ -236,6 +283,9 @@ def test_nothing_of_a_text_is_lost(text: str, place: int) -> None:
     if not outcome.raw:
         assert outcome.text == text
     assert read([piece for piece in (text[:place], text[place:]) if piece]) == outcome
+
+
+WITHOUT_JSON = {"toolify", "qwen3", "glm", "ifm_xml", "ifm_typed", "invoke", "tool_calls_invoke"}
 
 
 @given(
@@ -403,25 +453,11 @@ def test_what_can_be_mended_is(arguments: str, found: dict[str, Any]) -> None:
 # Bounds
 
 
-@pytest.mark.parametrize(
-    "unit",
-    [
-        "<",
-        "{",
-        "[",
-        "`",
-        '{"',
-        '["',
-        "[get_weather(",
-        "<tool_call>",
-        '{"name": ',
-        '{"arguments":',
-        "```\n",
-        "{ ",
-        "调用函数：",
-    ]
-    + ['{"tool_calls":[', '{"id": "', "<function=write><parameter=text>", "FN_CALL=True\n", CALL],
-)
+HOSTILE = """< { [ ` {" [" [get_weather( <tool_call> {"name": {"arguments": 调用函数： {"tool_calls":[ {"id":"
+<function=write><parameter=text>"""
+
+
+@pytest.mark.parametrize("unit", [*HOSTILE.split(), "```\n", "{ ", "FN_CALL=True\n", CALL])
 def test_hostile_texts_take_linear_time(unit: str) -> None:
     """Steps of the reader are counted, not seconds: twice the text may take about twice the steps."""
     counts = [_lines_run(unit * (size // len(unit))) for size in (2_000, 4_000)]
@@ -429,8 +465,6 @@ def test_hostile_texts_take_linear_time(unit: str) -> None:
 
 
 def _lines_run(text: str) -> int:
-    import sys
-
     count = 0
 
     def trace(_frame: Any, event: str, _argument: Any) -> Any:

@@ -43,6 +43,8 @@ def read(pieces: list[str]) -> tuple[str, str, bool, bool]:
         ('{"a": "He said "hi" to me", "n": 3,}', {"a": 'He said "hi" to me', "n": 3}),
         ('{a: 1, b_2: "x"}', {"a": 1, "b_2": "x"}),
         ('{"a": "x"\n "b": 2}', {"a": "x", "b": 2}),
+        ('{"a": "x" "b": 2}', {"a": "x", "b": 2}),
+        ('{"g": "\\U0001F600"}', {"g": "😀"}),
         ('{"a": [1, 2}', {"a": [1, 2]}),
         ('{"a": {"b": 1', {"a": {"b": 1}}),
         ('{"a": "cut', {"a": "cut"}),
@@ -70,9 +72,7 @@ def test_mistakes_are_mended(text: str, value: Any) -> None:
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
-@pytest.mark.parametrize(
-    "text", ['"x"', "1", "x", '{"a": b c}', '{"a": }', "{'a' 'b'}", '{"a": 1}}'[:0] + "(", '{{"a": 1}}']
-)
+@pytest.mark.parametrize("text", ['"x"', "1", "x", '{"a": b c}', '{"a": }', "{'a' 'b'}", "(", '{{"a": 1}}'])
 def test_where_no_rule_helps_it_is_stuck(text: str) -> None:
     outcomes = [read(pieces) for pieces in every_split(text)]
     assert outcomes[0][3]

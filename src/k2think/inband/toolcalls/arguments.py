@@ -60,6 +60,11 @@ class ArgumentsReader:
         return self._json is not None and self._json.is_object
 
     @property
+    def in_string(self) -> bool:
+        """Whether it is wrapped in a string."""
+        return self._string is not None
+
+    @property
     def text(self) -> str:
         """What came instead of an object."""
         return self._string.inner.text if self._string is not None else "".join(self._words)
@@ -139,26 +144,33 @@ class _String:
         while place < end and not self.done and not self.inner.stuck:
             if self._escape:
                 place = self._read_escape(text, place)
-                continue
-            run = _RUN.match(text, place)
-            if run is not None:
-                self._give(run[0])
-                place = run.end()
-                continue
-            character = text[place]
-            place += 1
-            if character == "\\":
-                self._escape = character
-            elif character == self._quote and (self.inner.done or self.inner.plain()):
+            elif self.inner.done:
+                place = self._read_end(text, place)
+            elif run := _RUN.match(text, place):
+                place += self.inner.feed(run[0])
+            elif text[place] == "\\":
+                self._escape = text[place]
+                place += 1
+            elif text[place] == self._quote and self.inner.plain():
                 self.inner.close()
                 self.done = True
-            else:
-                self._give(character)  # within an object a mark without its backslash can only belong to it
+                place += 1
+            else:  # within an object a mark without its backslash can only belong to it
+                place += self.inner.feed(text[place])
         return place
 
+    def _read_end(self, text: str, place: int) -> int:
+        """Behind the object: the mark that ends the string, which may have been forgotten."""
+        character = text[place]
+        if character == self._quote:
+            self.done = True
+        elif character not in BLANKS and character != "\\":
+            self.done = True
+            return place
+        return place + 1
+
     def _give(self, text: str) -> None:
-        if not self.inner.done:
-            self.inner.feed(text)
+        self.inner.feed(text)
 
     def _read_escape(self, text: str, place: int) -> int:
         character = text[place]

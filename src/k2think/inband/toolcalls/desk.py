@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -30,21 +30,23 @@ class Handling(Struct, frozen=True):
     """What may be done with an answer's calls.
 
     `live`: pieces go out as they come. `may_ask`: the model can be asked again; `undo`: and nobody has seen anything of
-    the answer until it is complete. `keep_text`: text waits until it is known whether a call comes.
+    the answer until it is complete. `text`: it goes out as it comes; it waits for a call, and then goes first; or it
+    waits, and a call takes its place (as much had been said before the model was asked again).
     """
 
     live: bool
     may_ask: bool
     undo: bool
-    keep_text: bool = False
+    text: Literal["first", "wait", "drop"] = "first"
 
 
 class CallDesk:
     """Takes text and calls in their order; `take` gives the events.
 
     `problem`: why the model should be asked again, for the model to read; from then on nothing is given. `full`: all
-    calls that were allowed have been made. `cut_off`: the answer ended because it had become too long. `begun` counts
-    the calls that were read, `made` those that went out; `outcomes` says what became of each, by the tool's name.
+    calls that were allowed have been made. `cut_off`: the answer was ended from outside, as too long or unwanted.
+    `begun` counts the calls that were read, `made` those that went out; `outcomes` says what became of each, by the
+    tool's name.
     """
 
     def __init__(self, toolbox: Toolbox, checker: ArgumentChecker, handling: Handling) -> None:
@@ -59,7 +61,7 @@ class CallDesk:
         self._handling = handling
         self._events: list[Event] = []
         self._blanks = ""  # at the end of the text: they go if a call follows
-        self._waiting: list[str] | None = [] if handling.keep_text else None
+        self._waiting: list[str] | None = None if handling.text == "first" else []
         self._name = ""  # of the call that is being read
         self._pieces: list[str] = []
         self._given_back = False  # the last call turned out to be text, and so is what belongs to it
@@ -144,7 +146,7 @@ class CallDesk:
         """The answer has ended."""
         if self.full or self.problem:
             return
-        if self._toolbox.required and not self.made and self._handling.may_ask and not self._seen:
+        if self._toolbox.required and not self.made and not self.cut_off and self._handling.may_ask and not self._seen:
             self.problem = "No function was called, but you must call one."
             return
         self._release()
@@ -176,6 +178,8 @@ class CallDesk:
         self._given_back = True
 
     def _start(self) -> None:
+        if self._handling.text == "drop":
+            self._waiting = None
         self._release()
         self._blanks = ""
         self._seen = True

@@ -18,13 +18,16 @@ from msgspec import Struct
 from k2think.inband.toolcalls.arguments import ArgumentsReader
 from k2think.inband.toolcalls.form import Form
 from k2think.inband.toolcalls.lenient import LenientJson
-from k2think.inband.toolcalls.tape import NotACall, Reading
+from k2think.inband.toolcalls.tape import BLANKS, MAX_BLANKS, NotACall, Reading
 
 MAX_EARLY = 256 * 1024
 """Characters of arguments that stand before their tool's name."""
 
 MAX_SCALAR = 1024
 """Characters of a value that means nothing here, such as an id."""
+
+MAX_KEY = 64
+"""Characters of a key."""
 
 MAX_DEPTH = 8
 """Objects within objects until a call."""
@@ -39,9 +42,13 @@ _TYPES = frozenset({"function", "function_call", "tool_call", "tool_use"})
 _WORD = re.compile(r"[^\s,}\]]*")
 _STRING_PART = re.compile(r"[^\"'\\]+|\\.|[\"']", re.DOTALL)
 _BLANK_RUN = re.compile(r"\s+")
-_SCHEMA_BEGINNINGS = ('{"type":"object"', '{"properties"', '{"$schema"', '{"$defs"')
+_SCHEMA_WORDS = ("type", "properties", "title", "required", "additionalProperties", "description", "definitions")
+_SCHEMA_BEGINNINGS = ('{"type":"object"', '{"$', *(f'{{"{word}":' for word in _SCHEMA_WORDS[1:]))
 _CLOSER_ALONE = re.compile(r"\s*</[A-Za-z|]|\n```")
-_SALVAGE_END = re.compile(r"[{}\[\]]|</[A-Za-z|]|```")
+_REST = re.compile(rf"[{BLANKS}]*(?:\}}|,[{BLANKS}]*[\"'])")
+_BRACKET = re.compile(r"[{}\[\]<`]")
+_STRING_MARK = re.compile(r"[\"'\\<`]")
+_CLOSES = re.compile(r"</[A-Za-z|]|```")
 
 
 class _Draft(Struct):
@@ -71,33 +78,32 @@ class JsonForm(Form):
         reader = ArgumentsReader()
         kept: list[str] = []  # as they are written, for mending
         cut = False
-        while True:
+        while not cut:
             taken = tape.take(reader.feed(tape.text, tape.place))
             if not (desk.live and reader.is_object):
                 kept.append(taken)
             desk.piece(reader.take())
             if reader.done or reader.stuck:
                 break
-            if not (yield from tape.more()):
-                cut = True
-                if not desk.cut_off:
-                    reader.close()
-                    desk.piece(reader.take())
-                break
-        if cut and reader.cut and not desk.live:
-            # A quotation mark too few, or too many: what the text is cannot be told from its beginning alone.
-            self.end(_CLOSER_ALONE.split("".join(kept), maxsplit=1)[0], mended=True, cut=True)
+            cut = not (yield from tape.more())
+        at_end = tape.ahead(1) in {"<", "`"}  # the wrapper ends, or another call begins: only brackets are missing
+        if reader.stuck and not at_end and not (desk.live and reader.is_object):
+            kept.append((yield from self._salvage(in_string=reader.in_string)))
+            self.end("".join(kept), mended=True)
             return
-        if not reader.stuck:
-            self.end(None if reader.is_object else reader.text, mended=reader.mended, cut=cut)
-            return
-        kept.append((yield from self._salvage()))
-        if desk.live and reader.is_object:  # what has left cannot be mended any more
+        if not reader.done and not (cut and desk.cut_off):
             reader.close()
             desk.piece(reader.take())
-            self.end(None, mended=True)
-        else:
-            self.end("".join(kept), mended=True)
+        if cut and reader.cut and not desk.live:
+            # A quotation mark too few, or too many: where the arguments end shows only in what stands behind them.
+            whole = "".join(kept)
+            end = _CLOSER_ALONE.search(whole)
+            if end is not None:
+                tape.untake(whole[end.start() :])
+                whole = whole[: end.start()]
+            self.end(whole, mended=True, cut=end is None)
+            return
+        self.end(None if reader.is_object else reader.text, mended=reader.mended or reader.stuck, cut=cut)
 
     def _read_list(self, *, explicit: bool, depth: int) -> Reading[None]:
         tape = self._tape
@@ -120,10 +126,12 @@ class JsonForm(Form):
         """At `{`: read the object; `draft` gets what it says. Raises `NotACall` if that is no call."""
         tape = self._tape
         tape.take_next()
+        first = True
         while not draft.made:
             character = yield from tape.skip_blanks()
-            if not character or character not in "\"',}":
+            if not character or character not in ("\"'" if first else "\"',}"):
                 raise NotACall
+            first = False
             if character == ",":
                 tape.take_next()
             elif character == "}":
@@ -131,7 +139,7 @@ class JsonForm(Form):
                 self._make_early(draft, explicit=explicit)
                 return
             else:
-                key = yield from tape.quoted(_KEYS)
+                key = yield from (self._read_key() if explicit else tape.quoted(_KEYS))
                 if (yield from tape.skip_blanks()) != ":":
                     raise NotACall
                 tape.take_next()
@@ -147,7 +155,9 @@ class JsonForm(Form):
             yield from self.read(explicit=True, depth=depth + 1)
             draft.made = True
         elif key in _OBJECT_KEYS and character == "{":
-            yield from self._read_object(draft, explicit=True, depth=depth + 1)
+            # A tool's declaration says `function` as well.
+            inner = explicit or key != "function"
+            yield from self._read_object(draft, explicit=inner, depth=depth + 1)
         elif (key in _NAME_KEYS or key == "function") and character in "\"'":
             draft.name = self._names.of((yield from tape.quoted(self._names.spellings)))
             if draft.early is not None:
@@ -156,7 +166,7 @@ class JsonForm(Form):
             yield from self._read_arguments_value(key, draft, character, explicit=explicit)
         elif key == "type" and character in "\"'":
             yield from tape.quoted(_TYPES)
-        elif key in _OTHER_KEYS:
+        elif key in _OTHER_KEYS or explicit:
             yield from self._skip_scalar(character)
         else:
             raise NotACall
@@ -184,21 +194,21 @@ class JsonForm(Form):
         tape = self._tape
         reader = ArgumentsReader()
         pieces: list[str] = []
-        count = 0
+        left = MAX_EARLY
         while not reader.done:
-            taken = tape.take(reader.feed(tape.text, tape.place))
-            count += len(taken)
+            taken = tape.take_next(reader.feed(tape.ahead(left)))
+            left -= len(taken)
             pieces.append(reader.take())
-            if reader.stuck or count > MAX_EARLY:
+            if reader.stuck or not left:
                 raise NotACall
-            if not reader.done and not (yield from tape.more()):
+            if not reader.done and not tape.ahead(1) and not (yield from tape.more()):
                 raise NotACall
         return "".join(pieces) if reader.is_object else reader.text
 
     def _refuse_schema(self, name: str) -> Reading[None]:
         """A tool's declaration, quoted, has `parameters` too: those are a schema. Takes nothing."""
         tape = self._tape
-        if {"type", "properties"} & set(self._names.properties(name)):
+        if not set(_SCHEMA_WORDS).isdisjoint(self._names.properties(name)):
             return
         while True:
             beginning = _BLANK_RUN.sub("", tape.text[tape.place : tape.place + 256])
@@ -206,6 +216,18 @@ class JsonForm(Form):
                 raise NotACall
             if not any(one.startswith(beginning) for one in _SCHEMA_BEGINNINGS) or not (yield from tape.more()):
                 return
+
+    def _read_key(self) -> Reading[str]:
+        """Any key, where only a call can be; one that means nothing comes out empty."""
+        tape = self._tape
+        quote = tape.take_next()
+        rest = re.compile(rf"[^{quote}\\\n]*")
+        key = yield from tape.run(rest, MAX_KEY)
+        tape.take_next(len(key))
+        if (yield from tape.peek()) != quote:
+            raise NotACall
+        tape.take_next()
+        return key if key in _KEYS else ""
 
     def _skip_scalar(self, character: str) -> Reading[None]:
         tape = self._tape
@@ -216,42 +238,56 @@ class JsonForm(Form):
             tape.take_next(len(word))
             return
         tape.take_next()
-        count = 0
-        while count <= MAX_SCALAR:
+        left = MAX_SCALAR
+        while left > 0:
             if not (yield from tape.peek()):
                 raise NotACall
-            part = _STRING_PART.match(tape.text, tape.place)
+            part = _STRING_PART.match(tape.text, tape.place, tape.place + left)
             if part is None:  # a backslash at the end
-                if not (yield from tape.more()):
+                if left == 1 or not (yield from tape.more()):
                     raise NotACall
                 continue
-            count += len(tape.take(part.end()))
+            left -= len(tape.take(part.end()))
             if part[0] == character:
                 return
         raise NotACall
 
     def _finish_object(self) -> Reading[None]:
-        """The call is made: pass over what else its object holds."""
+        """The call is made: pass over what else its object holds, if that is as it should be."""
         tape = self._tape
-        rest = LenientJson()
-        rest.feed('{"":0')
+        while _REST.match(tape.text, tape.place) is None:
+            waiting = tape.ahead(MAX_BLANKS)
+            if waiting.strip(BLANKS + ",") or len(waiting) == MAX_BLANKS or not (yield from tape.more()):
+                return
+        skipped = LenientJson()
+        skipped.feed('{"":0')
         while True:
-            tape.take(rest.feed(tape.text, tape.place))
-            rest.take()
-            if rest.done or rest.stuck or not (yield from tape.more()):
+            tape.take(skipped.feed(tape.text, tape.place))
+            skipped.take()
+            if skipped.done or skipped.stuck or not (yield from tape.more()):
                 return
 
-    def _salvage(self) -> Reading[str]:
-        """Take the rest of arguments that are not JSON: up to a closing tag, a fence, or the bracket that ends them."""
+    def _salvage(self, *, in_string: bool) -> Reading[str]:
+        """Take the rest of arguments that are not JSON: up to a closing tag, a fence, or the mark that ends them."""
         tape = self._tape
         pieces: list[str] = []
         depth = 1
         while True:
-            text, found = yield from tape.until(_SALVAGE_END, 3)
+            text, found = yield from tape.until(_STRING_MARK if in_string else _BRACKET, 0)
             pieces.append(text)
-            if found is None or len(found[0]) > 1:
+            if found is None:
                 return "".join(pieces)
+            if found[0] in "<`":
+                while len(tape.ahead(3)) < 3 and (yield from tape.more()):
+                    pass
+                if _CLOSES.match(tape.ahead(3)):
+                    return "".join(pieces)
             pieces.append(tape.take_next())
-            depth += 1 if found[0] in "{[" else -1
-            if not depth:
-                return "".join(pieces)
+            if found[0] == "\\" and (yield from tape.peek()):
+                pieces.append(tape.take_next())
+            elif found[0] in "{[":
+                depth += 1
+            elif found[0] in "}]\"'":
+                depth -= 1
+                if not depth:
+                    return "".join(pieces)

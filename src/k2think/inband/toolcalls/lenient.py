@@ -236,45 +236,65 @@ class LenientJson:
 
     def _read_behind_quote(self, text: str, place: int) -> int:
         """Whether a quotation mark ends its string shows in what follows it."""
-        blanks = _BLANKS.match(text, place)
+        blanks = _BLANKS.match(text, place, place + MAX_LOOKAHEAD + 1)
         assert blanks is not None
         self._ending += blanks[0]
         place = blanks.end()
-        if place == len(text) and len(self._ending) <= MAX_LOOKAHEAD:
+        if len(self._ending) > MAX_LOOKAHEAD:
+            self._end_string()
             return place
-        character = text[place : place + 1]
-        behind = ":" if self._key else ",}]"
-        if character and character in behind:
+        if place == len(text):
+            return place
+        character = text[place]
+        if character == "," and "," not in self._ending and not self._key:
+            self._ending += character
+            return place + 1
+        if "," in self._ending:
+            ends = self._begins_member(character)
+        else:
+            ends = self._key or character in "}]<" or ("\n" in self._ending and character == "`")
+        if ends:
             self._end_string()
         elif self._misses_comma(character):
             self._end_string()
-            if self._key:
-                self.stuck = True
-            else:
-                self._read_comma(place)
-                self.mended = True
-        elif self._key or len(self._ending) > MAX_LOOKAHEAD:
-            self._end_string()
-        else:
+            self._read_comma(place)
             self.mended = True
-            for written in self._ending:
-                self._out.append(_ESCAPES.get(written, written))
-            self._ending = ""
+        else:
+            self._go_on_with_string()
         return place
+
+    def _begins_member(self, character: str) -> bool:
+        """Whether what follows a comma can be the next value or key, and not the rest of a sentence."""
+        if character in "\"'}]" or "\n" in self._ending:
+            return True
+        return self._stack[-1] == "[" and (character in "{[-tfnTFN" or character.isdigit())
 
     def _misses_comma(self, character: str) -> bool:
         """Whether a new value, or key, begins behind a quotation mark and blanks."""
+        if "," in self._ending:
+            return False
         if "\n" in self._ending and self._stack[-1] == "[" and character == "{":
             return True
         return len(self._ending) > 1 and character in {'"', "'"}
 
+    def _go_on_with_string(self) -> None:
+        """The quotation mark belongs to the string."""
+        self.mended = True
+        for written in self._ending:
+            self._out.append(_ESCAPES.get(written, written))
+        self._ending = ""
+
     def _end_string(self) -> None:
-        self._out.append('"' + self._ending[1:])
+        before, comma, behind = self._ending[1:].partition(",")
+        self._out.append('"' + before)
         self._quote = self._ending = ""
         if self._key:
             self._expected = "colon"
-        else:
-            self._value_ended()
+            return
+        self._value_ended()
+        if comma:
+            self._read_comma(0)
+            self._comma += behind
 
     def _close_string_at_end(self) -> None:
         if not self._ending:
@@ -315,7 +335,7 @@ class LenientJson:
     # Words: numbers, literals, keys without quotes.
 
     def _read_word(self, text: str, place: int) -> int:
-        found = _WORD.match(text, place)
+        found = _WORD.match(text, place, place + MAX_WORD + 1 - len(self._word))
         assert found is not None
         self._word += found[0]
         place = found.end()

@@ -16,6 +16,7 @@ class Names:
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         self._properties = {tool.name: tuple(tool.parameters.get("properties") or ()) for tool in tools}
+        self._alone = {tool.name for tool in tools if not tool.parameters.get("required")}
         self.spellings = {spelling: tool.name for tool in tools for spelling in (tool.name, NAMESPACE + tool.name)}
         self.longest = max(map(len, self.spellings), default=0)
 
@@ -29,6 +30,10 @@ class Names:
     def may_become(self, word: str) -> bool:
         """Whether a name begins like this."""
         return any(spelling.startswith(word) for spelling in self.spellings)
+
+    def may_stand_alone(self, name: str) -> bool:
+        """Whether a tool can be called without any argument."""
+        return name in self._alone
 
     def properties(self, name: str) -> tuple[str, ...]:
         """The names of a tool's arguments, in the order of its schema."""

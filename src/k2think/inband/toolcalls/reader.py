@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from k2think.dialogue.events import Event, Finish, ReasoningDelta, TextDelta
+from k2think.dialogue.events import Event, Finish, ReasoningDelta, TextDelta, ToolCallStart
 from k2think.inband.quoting import CodeTracker
 from k2think.inband.toolcalls.desk import CallDesk
 from k2think.inband.toolcalls.json_form import JsonForm
@@ -22,27 +22,33 @@ from k2think.inband.toolcalls.python_form import NAME, PythonForm
 from k2think.inband.toolcalls.rescue import Rescue
 from k2think.inband.toolcalls.tag_form import TagForm
 from k2think.inband.toolcalls.tags import CLOSER, INNER_OPENERS, MAX_TAG, OPENERS, WRAPPERS, read_tag
-from k2think.inband.toolcalls.tape import BLANKS, NotACall, Reading, Tape
+from k2think.inband.toolcalls.tape import BLANKS, MAX_BLANKS, NotACall, Reading, Tape
 
 MAX_WRAPPERS = 4
 """Wrappers within wrappers."""
 
 # Each alternative begins with a letter of its own, so that text without any of them is passed over at full speed.
-_OPENER = re.compile(r"<(?=[A-Za-z|｜]|\Z)|\{(?=\s*(?:[\"']|\Z))|\[(?=\s*(?:[\w{]|\Z))|`|调(?=用|\Z)|F(?=N|\Z)")
+_OPENER = re.compile(
+    r"<(?=[A-Za-z|｜]|\Z)|\{(?=[ \t\r\n]*(?:[\"']|\Z))|\[(?=[ \t\r\n]*(?:[\w{\[]|\Z))|`|~|调(?=用|\Z)|F(?=N|\Z)"
+)
 _BLANKS = re.compile(rf"[{BLANKS}]*")
+_INSIDE = re.compile(rf"\[[{BLANKS}]*([^{BLANKS}])")
 _COMMA = re.compile(rf",(?=[{BLANKS}]*\{{)")
+_COMMA_BEFORE_NAME = re.compile(rf",(?=[{BLANKS}]*\w)")
 _CLOSER_BEGINS = re.compile(r"</?[\w|｜:]*\s*")
-_TICKS = re.compile(r"`*")
+_TICKS = {"`": re.compile(r"`*"), "~": re.compile(r"~*")}
+_MAX_TICKS = 64
 _FENCE = 3
-_INFO = re.compile(r"[^\n`]*\n?")
 _INFOS = frozenset(
     {"", "json", "json5", "jsonc", "xml", "text", "plaintext", "tool", "tools", "tool_call", "tool_calls", "tool_code"}
     | {"tool_use", "function", "functions", "function_call", "function_calls"}
 )
 """What a fence that holds a call may say it holds: no language in which somebody would be shown a program."""
-_ANNOUNCEMENT = re.compile(r"FN_CALL\s*=\s*[Tt]rue\s+")
+_ANNOUNCEMENT = re.compile(r"FN_CALL\s*=\s*(?:[Tt]rue|TRUE)\s+")
 _MAX_ANNOUNCEMENT = 64
-_CHINESE = re.compile(r"调用函数\s*[:：]\s*(?P<name>[^\s,，、:：{]+)[\s,，、]*(?:参数|arguments)\s*[:：]\s*(?=\{)")
+_CHINESE = re.compile(
+    r"调用函数\s*[:：]\s*`?(?P<name>[^\s,，、:：{`]+)`?[\s,，、]*(?:参数|[Aa]rguments)\s*[:：]\s*(?P<fence>```\w*\s*)?(?=[{\"'])"
+)
 _CHINESE_BEGINNING = "调用函数"
 _TOOL_RESPONSE = "<tool_response>"
 
@@ -90,12 +96,14 @@ class CallReader:
             return ()
         if type(event) is ReasoningDelta and self._rescue is not None:
             self._rescue.remember(event.text)
+        if type(event) is ToolCallStart:  # the upstream's own
+            self._desk.begun = self._desk.made = event.index + 1
         return (event,)
 
     def close(self) -> Sequence[Event]:
         """The text has ended: what was held is a call or is not."""
         desk = self._desk
-        desk.cut_off = self._finish is not None and self._finish.reason == "length"
+        desk.cut_off = self._finish is not None and self._finish.reason in {"length", "content_filter"}
         self._tape.ended = True
         if not desk.idle_ending:
             for _ in self._reading:
@@ -109,6 +117,8 @@ class CallReader:
         return events
 
     def _end(self) -> Finish:
+        if self._desk.full:
+            return Finish("tool_calls")
         if self._finish is not None and self._finish.reason not in {"stop", "tool_calls"}:
             return self._finish
         return Finish("tool_calls" if self._desk.made else "stop")
@@ -144,22 +154,33 @@ class CallReader:
         # Asked before a run of backticks is read, not within it.
         line_start, quoted = self._code.line_start(), self._code.quoted()
         begun = desk.begun
+        refused = False
         tape.record()
         try:
-            if opener == "`":
-                yield from self._read_fence(may_open=line_start and not quoted)
+            if opener in _TICKS:
+                yield from self._read_fence(may_open=not quoted, line_start=line_start)
             elif not quoted:
                 yield from self._read_opened(opener)
         except NotACall:
-            pass
+            refused = True
         taken = tape.recorded()
         if desk.begun > begun:
-            desk.aside(taken)
+            if refused:
+                self._text(taken)  # what followed the call and was none
+            else:
+                desk.aside(taken)
             return True
+        self._leave_fence()
         self._wrapped = 0
-        self._announced = self._fenced = False
+        self._announced = False
         self._text(taken or tape.take_next())
         return False
+
+    def _leave_fence(self) -> None:
+        """The fence goes on with something else than calls; what closes it must find it open."""
+        if self._fenced:
+            self._code.feed("\n```\n")
+            self._fenced = False
 
     def _read_opened(self, opener: str) -> Reading[None]:
         tape = self._tape
@@ -180,6 +201,7 @@ class CallReader:
         else:
             found = yield from self._match(_CHINESE, _CHINESE_BEGINNING, _MAX_ANNOUNCEMENT + self._names.longest)
             name = self._names.of(found["name"])
+            self._fenced = found["fence"] is not None
             tape.take(found.end())
             yield from self._json.read_arguments(name)
 
@@ -190,7 +212,7 @@ class CallReader:
             rest = tape.text[tape.place : tape.place + limit + 1]
             if not rest.startswith(beginning[: len(rest)]):
                 break
-            found = pattern.match(tape.text, tape.place)
+            found = pattern.match(tape.text, tape.place, tape.place + limit)
             if found is not None and found.end() < len(tape.text):
                 return found
             if len(rest) > limit or not (yield from tape.more()):
@@ -199,11 +221,13 @@ class CallReader:
         raise NotACall
 
     def _read_bracket(self) -> Reading[None]:
+        """At `[`: a list in JSON or in Python. Raises `NotACall`."""
         tape = self._tape
-        place = tape.place + 1
-        while not tape.text[place:].lstrip(BLANKS) and (yield from tape.more()):
-            place = tape.place + 1
-        if tape.text[place:].lstrip(BLANKS).startswith(("{", "[")):
+        while (found := _INSIDE.match(tape.text, tape.place)) is None:
+            if len(tape.text) - tape.place > MAX_BLANKS or not (yield from tape.more()):
+                tape.take_next()
+                raise NotACall
+        if found[1] in "{[":
             yield from self._json.read(explicit=self._wrapped > 0)
         else:
             tape.take_next()
@@ -218,7 +242,7 @@ class CallReader:
                 tape.take_next()
                 raise NotACall
             if tag.kind not in WRAPPERS:
-                yield from self._tags.read_tagged(tag)
+                yield from self._tags.read_tagged(tag, explicit=self._wrapped > 0)
                 return
             self._wrapped += 1
             openers = INNER_OPENERS
@@ -234,53 +258,65 @@ class CallReader:
             yield from self._json.read(explicit=True)
         elif character == "[":
             yield from self._read_bracket()
-        elif character == "`":
-            yield from self._read_fence(may_open=True)
+        elif character in _TICKS:
+            yield from self._read_fence(may_open=True, line_start=True)
         elif character:
             yield from self._tags.read_named()
         else:
             raise NotACall
 
-    def _read_fence(self, *, may_open: bool) -> Reading[None]:
-        """At a run of backticks: read the call in the fence, if it opens one that begins with a call."""
+    def _read_fence(self, *, may_open: bool, line_start: bool) -> Reading[None]:
+        """At a run of backticks or tildes: read the call in the fence, if it opens one that begins with a call.
+
+        Behind other text in its line (a number, a dash, a sentence) only a fence that says what it holds is one.
+        """
         tape = self._tape
         ticks = yield from self._read_ticks()
         if not may_open or len(ticks) < _FENCE:
             raise NotACall
-        while True:
-            info = yield from tape.run(_INFO, 1)
-            if info.endswith("\n"):
-                break
-            if not any(known.startswith(info.strip()) for known in _INFOS) or len(info) > MAX_TAG:
-                raise NotACall
-            if not (yield from tape.more()):
-                raise NotACall
-        if info.strip() not in _INFOS:
+        info = yield from self._read_info()
+        if not (info or line_start):
             raise NotACall
-        tape.take_next(len(info))
         character = yield from tape.skip_blanks()
         if character not in {"<", "{", "["}:
             raise NotACall
         begun = self._desk.begun
-        if character == "<":
-            yield from self._read_tags(OPENERS)
-        elif character == "{":
-            yield from self._json.read(explicit=self._wrapped > 0)
-        else:
-            yield from self._read_bracket()
-        self._fenced = self._desk.begun > begun
+        self._fenced = True
+        try:
+            if character == "<":
+                yield from self._read_tags(OPENERS)
+            elif character == "{":
+                yield from self._json.read(explicit=self._wrapped > 0)
+            else:
+                yield from self._read_bracket()
+        finally:
+            self._fenced = self._desk.begun > begun
+
+    def _read_info(self) -> Reading[str]:
+        """Behind a fence's marks: take the rest of its line. Raises `NotACall` if no calls are in such a fence."""
+        tape = self._tape
+        while True:
+            info, ended, _ = tape.ahead(MAX_TAG).partition("\n")
+            word = info.strip().lower()
+            if ended and word in _INFOS:
+                tape.take_next(len(info) + 1)
+                return word
+            if ended or len(info) == MAX_TAG or not any(known.startswith(word) for known in _INFOS):
+                raise NotACall
+            if not (yield from tape.more()):
+                raise NotACall
 
     def _read_tail(self) -> Reading[bool]:
         """Behind a call: pass over what belongs to it. True: another call followed at once."""
         tape, desk = self._tape, self._desk
         while True:
             blanks = ""
-            while run := (yield from tape.run(_BLANKS, 1)):
+            while run := (yield from tape.run(_BLANKS, MAX_BLANKS)):
                 blanks += tape.take_next(len(run))
             character = yield from tape.peek()
             if character and character in "}])":
                 closer = tape.take_next()
-            elif character == "`" and self._fenced:
+            elif character in _TICKS and self._fenced:
                 closer = yield from self._read_ticks()
                 self._fenced = False
             elif character == "<":
@@ -293,25 +329,28 @@ class CallReader:
                 desk.aside(blanks + closer)
                 continue
             self._text(blanks)
-            if character and (self._wrapped or self._announced) and NAME.match(character):
+            if self._fenced and character and character in "<{[":
                 return (yield from self._try(character))
-            if self._fenced:
-                self._code.feed("\n```\n")  # somebody will close it
-                self._fenced = False
+            if character and (self._wrapped or self._announced) and NAME.fullmatch(character):
+                return (yield from self._try(character))
+            self._leave_fence()
             return False
 
     def _read_ticks(self) -> Reading[str]:
+        """Take a run of backticks or of tildes."""
         tape = self._tape
-        ticks = ""
-        while run := (yield from tape.run(_TICKS, 1)):
-            ticks += tape.take_next(len(run))
-        return ticks
+        pattern = _TICKS[tape.text[tape.place]]
+        pieces: list[str] = []
+        while run := (yield from tape.run(pattern, _MAX_TICKS)):
+            pieces.append(tape.take_next(len(run)))
+        return "".join(pieces)
 
     def _read_comma(self) -> Reading[str]:
         """A comma between two calls of a list that was not understood as a whole."""
         tape = self._tape
-        while (found := _COMMA.match(tape.text, tape.place)) is None:
-            if tape.text[tape.place + 1 :].strip(BLANKS) or not (yield from tape.more()):
+        pattern = _COMMA_BEFORE_NAME if self._wrapped or self._announced else _COMMA
+        while (found := pattern.match(tape.text, tape.place)) is None:
+            if tape.ahead(MAX_BLANKS)[1:].strip(BLANKS) or not (yield from tape.more()):
                 return ""
         return tape.take(found.end())
 
@@ -319,7 +358,7 @@ class CallReader:
         """Take a closing tag that may stand behind a call, though it may be cut off at the end of the text."""
         tape, desk = self._tape, self._desk
         while (found := CLOSER.match(tape.text, tape.place)) is None:
-            rest = tape.text[tape.place :]
+            rest = tape.ahead(MAX_TAG + 1)
             if desk.made and rest.startswith(_TOOL_RESPONSE):
                 desk.full = True  # the model plays the tool as well
                 return tape.take(len(tape.text))

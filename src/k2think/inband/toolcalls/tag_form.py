@@ -26,8 +26,10 @@ from k2think.inband.toolcalls.tape import NotACall, Reading, Tape
 MAX_ADDRESS = 128
 """Characters of `assistant to=functions.NAME json`."""
 
-_ADDRESS = re.compile(r"(?:assistant\s+)?(?:commentary\s+)?to=(?:functions\.)?(?P<name>[^\s{<]+)[^\n{]*\s*(?=\{)")
-_ADDRESS_BEGINNINGS = ("assistant", "commentary", "to=")
+_ADDRESS = re.compile(
+    r"(?:assistant\s+)?(?:commentary\s+)?to=(?:functions\.)?(?P<name>[^\s{<\"']+)[^\n{\"']*\s*(?=[{\"'])"
+)
+_ADDRESSES = ("assistant to=", "assistant commentary to=", "commentary to=", "to=")
 # What ends an argument: its own closing tag, or, where that was forgotten, what comes behind it.
 _PARAMETER_END = re.compile(
     rf"(?P<own></{PREFIX}parameter\s*>)|</{PREFIX}(?:function|invoke|tool_call)s?\s*>|<{PREFIX}parameter[\s=]"
@@ -35,7 +37,7 @@ _PARAMETER_END = re.compile(
 _KEY_END = re.compile(rf"(?P<own></{PREFIX}arg_(?:key|type)\s*>)|<{PREFIX}arg_|</{PREFIX}tool_calls?\s*>")
 _VALUE_END = re.compile(rf"(?P<own></{PREFIX}arg_value\s*>)|</{PREFIX}tool_calls?\s*>|<{PREFIX}arg_key\s*>")
 _NAME_END = re.compile(r"(?P<own></[\w|｜:]*\s*>)|<(?![/\w]|\Z)|\n")
-_CUT_TAG = re.compile(r"</?[\w|:｜]*$")
+_CUT_TAG = re.compile(r"</?[\w|:｜]*\Z")
 _CDATA = re.compile(r"\s*<!\[CDATA\[(.*?)(?:\]\]>\s*|\Z)", re.DOTALL)
 _ARGUMENT_TAGS = frozenset({"args", "args_json", "arguments", "parameters"})
 
@@ -48,33 +50,32 @@ class TagForm(Form):
         self._json = json
         self._python = python
 
-    def read_tagged(self, tag: Tag) -> Reading[None]:
+    def read_tagged(self, tag: Tag, *, explicit: bool) -> Reading[None]:
         """Behind a tag that begins a call: read it. Raises `NotACall`."""
         if tag.kind in {"function", "invoke"}:
             name = self._names.of(tag.name)
-            yield from self._read_parameters(name)
+            yield from self._read_parameters(name, explicit=explicit)
         else:
             yield from self._tape.skip_blanks()
             name = yield from self._python.read_name()
+            yield from self._tape.skip_blanks()
             yield from self._value(_NAME_END)
             yield from self._read_args(name)
 
     def read_named(self) -> Reading[None]:
         """Where neither a bracket nor a tag stands between a wrapper's tags: read the call. Raises `NotACall`."""
         tape = self._tape
-        rest = tape.text[tape.place :]
-        while any(one.startswith(rest) for one in _ADDRESS_BEGINNINGS) and (yield from tape.more()):
-            rest = tape.text[tape.place :]
-        if rest.startswith(_ADDRESS_BEGINNINGS) and not self._names.may_become(rest[:4]):
+        while (addressed := _addressed(tape.ahead(MAX_ADDRESS))) is None:
+            if not (yield from tape.more()):
+                break
+        if addressed:
             yield from self._read_addressed()
             return
         name = yield from self._python.read_name()
-        character = yield from tape.peek()
+        character = yield from tape.skip_blanks()
         if character == "(":
             yield from self._python.read_brackets(name)
-            return
-        character = yield from tape.skip_blanks()
-        if character == "{":
+        elif character and character in "{\"'":
             yield from self._json.read_arguments(name)
         elif character in {"<", ""}:
             yield from self._read_pairs(name)
@@ -83,30 +84,34 @@ class TagForm(Form):
 
     def _read_addressed(self) -> Reading[None]:
         tape = self._tape
-        while True:
-            found = _ADDRESS.match(tape.text, tape.place)
-            if found is not None:
-                break
-            if len(tape.text) - tape.place > MAX_ADDRESS or not (yield from tape.more()):
+        while (found := _ADDRESS.match(tape.text, tape.place, tape.place + MAX_ADDRESS)) is None:
+            if len(tape.text) - tape.place >= MAX_ADDRESS or not (yield from tape.more()):
                 raise NotACall
         name = self._names.of(found["name"])
         tape.take(found.end())
         yield from self._json.read_arguments(name)
 
-    def _read_parameters(self, name: str) -> Reading[None]:
-        """`<parameter=KEY>` and `<parameter name="KEY">`."""
+    def _read_parameters(self, name: str, *, explicit: bool) -> Reading[None]:
+        """`<parameter=KEY>` and `<parameter name="KEY">`, or an object. Raises `NotACall` if none of it follows."""
+        character = yield from self._tape.skip_blanks()
+        if character == "{":
+            yield from self._json.read_arguments(name)
+            return
+        tag = (yield from self._next_tag({"parameter"})) if character == "<" else None
+        if tag is None and not (explicit if not character else (yield from self._at_closer())):
+            raise NotACall
         self.begin(name)
         parameters: list[Parameter] = []
-        while (tag := (yield from self._next_tag({"parameter"}))) is not None:
-            parameters.append(
-                Parameter(tag.name, (yield from self._value(_PARAMETER_END)), "text" if tag.is_string else "plain")
-            )
+        while tag is not None:
+            text = _unwrapped((yield from self._value(_PARAMETER_END)))
+            parameters.append(Parameter(tag.name, text, "text" if tag.is_string else "plain"))
+            tag = yield from self._next_tag({"parameter"})
         yield from self._end(parameters)
 
     def _read_pairs(self, name: str) -> Reading[None]:
-        """`<arg_key>` and `<arg_value>`, perhaps with `<arg_type>` between them. A name alone is a call as well."""
+        """`<arg_key>` and `<arg_value>`, perhaps with `<arg_type>` between them. A name may be a call all by itself."""
         tag = yield from self._next_tag({"arg_key", "arg_type", "arg_value"})
-        if tag is None and not (yield from self._at_closer()):
+        if tag is None and not (self._names.may_stand_alone(name) and (yield from self._at_closer())):
             raise NotACall
         self.begin(name)
         parameters: list[Parameter] = []
@@ -134,15 +139,13 @@ class TagForm(Form):
         self.begin(name)
         if (yield from self._tape.skip_blanks(None)) != "<" or (yield from self._at_cdata()):
             text = yield from self._value(re.compile(rf"(?P<own></{tag.kind}\s*>)"))
-            cdata = _CDATA.fullmatch(text)
-            yield from self._end(cdata[1] if cdata else text)
+            yield from self._end(_unwrapped(text))
             return
         parameters: list[Parameter] = []
         while (argument := (yield from self._next_tag(None))) is not None:
             end = re.compile(rf"(?P<own></{re.escape(argument.kind)}\s*>)|</{tag.kind}\s*>")
             text = yield from self._value(end)
-            cdata = _CDATA.fullmatch(text)
-            parameters.append(Parameter(argument.kind, cdata[1] if cdata else text, "json"))
+            parameters.append(Parameter(argument.kind, _unwrapped(text), "json"))
         yield from self._end(parameters)
 
     def _end(self, written: Written) -> Reading[None]:
@@ -151,9 +154,10 @@ class TagForm(Form):
     def _at_cdata(self) -> Reading[bool]:
         tape = self._tape
         opener = "<![CDATA["
-        while opener.startswith(tape.text[tape.place :]) and (yield from tape.more()):
-            pass
-        return tape.text.startswith(opener, tape.place)
+        while opener != tape.ahead(len(opener)) and opener.startswith(tape.ahead(len(opener))):
+            if not (yield from tape.more()):
+                break
+        return tape.ahead(len(opener)) == opener
 
     def _next_tag(self, kinds: AbstractSet[str] | None) -> Reading[Tag | None]:
         """Take blanks and the next opening tag, if it is one of `kinds` (None: any)."""
@@ -166,8 +170,9 @@ class TagForm(Form):
         tape = self._tape
         if not (yield from tape.peek()):
             return True
-        while CLOSER.match(tape.text, tape.place) is None:
-            if len(tape.text) - tape.place > MAX_TAG or not _CUT_TAG.match(tape.text, tape.place):
+        while CLOSER.match(tape.text, tape.place, tape.place + MAX_TAG) is None:
+            waiting = tape.ahead(MAX_TAG)
+            if len(waiting) == MAX_TAG or not _CUT_TAG.match(waiting):
                 return False
             if not (yield from tape.more()):
                 return True
@@ -175,9 +180,37 @@ class TagForm(Form):
 
     def _value(self, end: re.Pattern[str]) -> Reading[str]:
         """Take an argument's text and its own closing tag behind it."""
-        text, found = yield from self._tape.until(end, MAX_TAG)
-        if found is None:
-            return _CUT_TAG.sub("", text)
-        if found["own"]:
-            self._tape.take_next(len(found[0]))
-        return text
+        tape = self._tape
+        pieces: list[str] = []
+        while True:
+            text, found = yield from tape.until(end, MAX_TAG)
+            pieces.append(text)
+            if found is None:
+                return _CUT_TAG.sub("", "".join(pieces))
+            if found["own"]:
+                tape.take_next(len(found[0]))
+                return "".join(pieces)
+            if not found[0].startswith("</") or (yield from self._ends_call(len(found[0]))):
+                return "".join(pieces)
+            pieces.append(tape.take_next(len(found[0])))
+
+    def _ends_call(self, length: int) -> Reading[bool]:
+        """Whether a closing tag that is not the argument's own ends it: within a text, it is only spoken of."""
+        tape = self._tape
+        while not (behind := tape.ahead(length + MAX_TAG)[length:]).strip(" \t\r"):
+            if len(behind) >= MAX_TAG or not (yield from tape.more()):
+                return True
+        return behind.lstrip(" \t\r")[0] in "\n<"
+
+
+def _addressed(text: str) -> bool | None:
+    """Whether `assistant to=` or the like begins here; None: it may."""
+    words = " ".join(text.split()) + (" " if text[-1:].isspace() else "")
+    if any(words.startswith(address) for address in _ADDRESSES):
+        return True
+    return None if any(address.startswith(words) for address in _ADDRESSES) else False
+
+
+def _unwrapped(text: str) -> str:
+    cdata = _CDATA.fullmatch(text)
+    return cdata[1] if cdata else text

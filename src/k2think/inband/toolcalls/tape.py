@@ -54,6 +54,10 @@ class Tape:
         """Read `count` characters."""
         return self.take(self.place + count)
 
+    def ahead(self, count: int) -> str:
+        """The next `count` characters, as far as they are there, without taking them."""
+        return self.text[self.place : self.place + count]
+
     def record(self) -> None:
         """Begin to record."""
         self._recording = True
@@ -98,14 +102,15 @@ class Tape:
                 return ""
 
     def run(self, pattern: re.Pattern[str], limit: int) -> Reading[str]:
-        """Give the longest run that `pattern` (a class of characters with a star) matches; at `limit` it may go on.
+        """Give the longest run that `pattern` (a class of characters with a star) matches, up to `limit` characters.
 
         Takes nothing.
         """
         while True:
-            found = pattern.match(self.text, self.place)
+            end = self.place + limit
+            found = pattern.match(self.text, self.place, end)
             assert found is not None
-            if found.end() < len(self.text) or len(found[0]) >= limit:
+            if found.end() < min(end, len(self.text)) or found.end() == end:
                 return found[0]
             if not (yield from self.more()):
                 return found[0]
@@ -113,30 +118,46 @@ class Tape:
     def quoted(self, allowed: Collection[str]) -> Reading[str]:
         """At a quotation mark: take the quotation, give its word. Raises `NotACall` as soon as it is none of these."""
         quote = self.take_next()
+        longest = max(map(len, allowed))
         while True:
-            end = self.text.find(quote, self.place)
-            word = self.text[self.place : end if end >= 0 else None]
-            if end >= 0:
+            word, ended, _ = self.ahead(longest + 1).partition(quote)
+            if ended:
                 if word not in allowed:
                     raise NotACall
-                self.take(end + 1)
+                self.take_next(len(word) + 1)
                 return word
             if not any(one.startswith(word) for one in allowed) or not (yield from self.more()):
                 raise NotACall
 
-    def until(self, pattern: re.Pattern[str], reserve: int) -> Reading[tuple[str, re.Match[str] | None]]:
+    def until(
+        self, pattern: re.Pattern[str], reserve: int, limit: int | None = None
+    ) -> Reading[tuple[str, re.Match[str] | None]]:
         """Take all up to where `pattern` matches, and give it with the match, which is not taken; None: at the end.
 
-        `reserve`: how long a match may be at most.
+        `reserve`: how long a match may be at most, if it begins with `<` (0: one character, of any kind). Raises
+        `NotACall` behind `limit` characters.
         """
         pieces: list[str] = []
+        count = 0
         while True:
-            found = pattern.search(self.text, self.place)
+            end = len(self.text) if limit is None else min(len(self.text), self.place + limit - count + 1)
+            found = pattern.search(self.text, self.place, end)
             if found is not None:
                 pieces.append(self.take(found.start()))
                 return "".join(pieces), found
-            safe = max(self.place, len(self.text) - reserve)
+            safe = end
+            if reserve:
+                begun = self.text.rfind("<", max(self.place, end - reserve), end)
+                safe = begun if begun >= 0 else end
+            count += safe - self.place
             pieces.append(self.take(safe))
-            if not (yield from self.more()):
+            if limit is not None and count > limit:
+                raise NotACall
+            if end == len(self.text) and not (yield from self.more()):
                 pieces.append(self.take(len(self.text)))
                 return "".join(pieces), None
+
+    def untake(self, text: str) -> None:
+        """Put back what was taken last."""
+        self.text = text + self.text[self.place :]
+        self.place = 0

@@ -232,8 +232,11 @@ def _reason(reason: FinishReason, *, legacy: bool) -> FinishReason | Literal["fu
 
 
 def _total(usages: Sequence[Usage]) -> _Usage:
-    # Every answer read the same prompt; OpenAI counts it once. Where the counts differ, one of them was not told.
-    prompt = max((usage.prompt_tokens for usage in usages), default=0)
+    # Every answer read the same prompt; OpenAI counts it once. An answer that reads more was asked for again, and that
+    # is paid for: so the smallest count is the prompt, and what the others have above it comes on top. A zero was not
+    # told. Where every answer was asked for again, this is less than what was spent.
+    prompts = [usage.prompt_tokens for usage in usages if usage.prompt_tokens > 0]
+    prompt = sum(prompts) - (len(prompts) - 1) * min(prompts) if prompts else 0
     completion = sum(usage.completion_tokens for usage in usages)
     reasoning = [usage.reasoning_tokens for usage in usages if usage.reasoning_tokens >= 0]
     return _Usage(
