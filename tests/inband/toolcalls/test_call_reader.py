@@ -30,7 +30,8 @@ TOOLS = (
     Tool("write", parameters={"type": "object", "properties": {"text": {"type": "string"}}}),
 )
 PARIS = ("get_weather", {"city": "Paris"})
-CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+BODY = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+CALL = f"<tool_call>\n{BODY}\n</tool_call>"
 
 
 class Outcome:
@@ -94,8 +95,13 @@ def reading(
 
 
 def one(text: str, tools: Sequence[Tool] = TOOLS, **how: Any) -> Outcome:
-    """The outcome of a text, which must not depend on how it is cut."""
-    outcomes = [read([piece for piece in pieces if piece], tools, **how) for pieces in every_split(text)]
+    """The outcome of a text, which must not depend on how it is cut: at every place, or, where the same text is read
+    once more to be checked, at some.
+    """
+    splits = [*every_split(text)]
+    if not how.get("live", True):
+        splits = [*splits[:2], *splits[2 :: max(1, len(text) // 12)]]
+    outcomes = [read([piece for piece in pieces if piece], tools, **how) for pieces in splits]
     assert all(outcome == outcomes[0] for outcome in outcomes[1:])
     return outcomes[0]
 
@@ -123,7 +129,7 @@ def test_every_form_is_read(form: str, *, live: bool) -> None:
         '<function_calls><tool_call>{"name": "get_weather", "input": {"city": "Paris"}}</function_call></tool_call>',
         '<tool_calls>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_calls>',
         """{"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "get_weather",
-            "arguments": "{\\\\"city\\\\": \\\\"Paris\\\\"}"}, "id": "call_1", "type": "function"}]}""",
+            "arguments": "{\\"city\\": \\"Paris\\"}"}, "id": "call_1", "type": "function"}]}""",
         '{"tool_call": {"name": "get_weather", "arguments": {"city": "Paris"}}}',
         '<tool_call>get_weather\n{"city": "Paris"}\n</tool_call>',
         '<tool_call>get_weather("Paris")</tool_call>',
@@ -183,16 +189,13 @@ def test_several_calls_in_prose() -> None:
 
 
 def test_several_calls_in_one_wrapper() -> None:
-    bodies = ['{"name": "get_weather", "arguments": {"city": "Paris"}}'] * 3
+    bodies = [BODY] * 2
     for between in ("", "\n", ", "):
-        assert one(f"<tool_call>{between.join(bodies)}</tool_call>").calls == [PARIS] * 3
+        assert one(f"<tool_call>{between.join(bodies)}</tool_call>").calls == [PARIS] * 2
     pythonic = 'get_weather(city="Paris")'
     for between in ("\n", ", "):
-        assert one(f"<tool_call>{between.join([pythonic] * 3)}</tool_call>").calls == [PARIS] * 3
-        assert one(f"FN_CALL=True\n{between.join([pythonic] * 3)}").calls == [PARIS] * 3
-
-
-BODY = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+        assert one(f"<tool_call>{between.join([pythonic] * 2)}</tool_call>").calls == [PARIS] * 2
+        assert one(f"FN_CALL=True\n{between.join([pythonic] * 2)}").calls == [PARIS] * 2
 
 
 @pytest.mark.parametrize(
@@ -205,7 +208,8 @@ BODY = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
         (f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "Paris"\n</tool_call>\n{CALL}', ""),
         (f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "Paris"\n{CALL}', ""),
         (
-            f"""<tool_call>{{"name": "get_weather", "arguments": "{{\\"city\\": \\"Paris\\"}}"}}</tool_call> Bye\n{CALL}""",
+            f"""<tool_call>{{"name": "get_weather", "arguments": "{{\\"city\\": \\"Paris\\"}}"}}</tool_call>
+            Bye\n{CALL}""",
             "Bye",
         ),
         (f"```json\n{BODY}\nmore\n```\n{CALL}", "more ```"),
@@ -460,7 +464,7 @@ HOSTILE = """< { [ ` {" [" [get_weather( <tool_call> {"name": {"arguments": è°ƒç
 @pytest.mark.parametrize("unit", [*HOSTILE.split(), "```\n", "{ ", "FN_CALL=True\n", CALL])
 def test_hostile_texts_take_linear_time(unit: str) -> None:
     """Steps of the reader are counted, not seconds: twice the text may take about twice the steps."""
-    counts = [_lines_run(unit * (size // len(unit))) for size in (2_000, 4_000)]
+    counts = [_lines_run(unit * (size // len(unit))) for size in (1_000, 2_000)]
     assert counts[1] < 2.6 * counts[0]
 
 
