@@ -146,6 +146,7 @@ def simulate(
     system_fingerprint: Annotated[bool, typer.Option(help="Add system_fingerprint to answers.")] = False,
     compress: Annotated[bool, typer.Option(help="Send JSON with gzip.")] = True,
     chats_exist: Annotated[bool, typer.Option(help="Treat every chat_id as one of a saved chat.")] = True,
+    refuses: Annotated[list[str] | None, typer.Option(help="A field that /v1 refuses, such as tools.")] = None,
     openai_key: Annotated[str | None, typer.Option(help="Key that /v1 asks for.")] = None,
 ) -> None:
     """Serve a simulated K2-Think web service, for tests and for trying things out."""
@@ -172,6 +173,7 @@ def simulate(
         system_fingerprint=system_fingerprint,
         compress=compress,
         chats_exist=chats_exist,
+        refuses=tuple(refuses or ()),
         openai_key=openai_key,
     )
     try:

@@ -26,6 +26,7 @@ WEATHER: dict[str, Any] = {
         },
     },
 }
+TOOLS: Any = [WEATHER]  # as the official client takes them, whose types are strict
 CLOCK: dict[str, Any] = {
     "type": "function",
     "function": {"name": "get_time", "description": "Tell the time in a time zone.", "parameters": {}},
@@ -322,12 +323,14 @@ def test_a_call_in_thinking_that_never_ended_is_rescued(stage: Stage, *, stream:
 
 def test_the_official_client_streams_calls(openai: OpenAI) -> None:
     with openai.chat.completions.stream(
-        model=MODEL, messages=[{"role": "user", "content": "The weather in Paris?"}], tools=[WEATHER]
+        model=MODEL, messages=[{"role": "user", "content": "The weather in Paris?"}], tools=TOOLS
     ) as stream:
         events = [event.type for event in stream]
         final = stream.get_final_completion()
     assert "tool_calls.function.arguments.done" in events
-    (call,) = final.choices[0].message.tool_calls or ()
+    calls = final.choices[0].message.tool_calls
+    assert calls
+    (call,) = calls
     assert json.loads(call.function.arguments) == {"city": "Paris"}
 
 
@@ -441,6 +444,6 @@ def test_an_unknown_tool_choice_is_the_clients_mistake(openai: OpenAI) -> None:
         openai.chat.completions.create(
             model=MODEL,
             messages=[{"role": "user", "content": "Hi"}],
-            tools=[WEATHER],
+            tools=TOOLS,
             tool_choice={"type": "function", "function": {"name": "nope"}},
         )

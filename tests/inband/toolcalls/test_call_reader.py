@@ -520,4 +520,4 @@ def test_public_cases(case: dict[str, Any]) -> None:
     pieces = [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
     for other in (list(text), pieces):
         assert read(other, tools) == outcome
-        assert read(other, tools, live=False).calls == outcome.calls
+    assert read(pieces, tools, live=False).calls == outcome.calls

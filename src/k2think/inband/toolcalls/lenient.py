@@ -91,7 +91,7 @@ class LenientJson:
         self.mended = True
         if self._quote:
             self._close_string_at_end()
-        if self._word and not self._end_word():
+        if self._word and not self._end_word() and self._expected not in {"key", "first key"}:
             self._put("null")
             self._value_ended()
         self._comma = ""
@@ -346,10 +346,12 @@ class LenientJson:
     def _end_word(self) -> bool:
         word, self._word = self._word, ""
         if self._expected in {"key", "first key"}:
+            if "\\" in word or not word.isprintable():
+                return False
             self.mended = True
             self._put(f'"{word}"')
             self._expected = "colon"
-            return word.replace("\\", "").isprintable() and "\\" not in word
+            return True
         correct = _correct(word)
         if correct is None:
             return False
