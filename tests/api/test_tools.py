@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -36,6 +37,14 @@ FORMATS = [
     *("tool_calls_invoke", "qwen3", "glm", "ifm_xml", "ifm_typed", "ifm_json", "gpt_oss", "tag_pythonic", "pythonic"),
     *("fn_call", "chinese", "unclosed", "single_quotes", "trailing_commas", "double_encoded"),
 ]
+
+
+class City(BaseModel):
+    name: str
+    population: int
+
+
+CITY = {"type": "json_schema", "json_schema": {"name": "city", "schema": City.model_json_schema(), "strict": True}}
 
 
 @pytest.fixture
@@ -226,6 +235,8 @@ def test_a_template_of_ones_own(make_stage: MakeStage) -> None:
 
 
 BAD = """[[call=get_weather args='{"town": "Paris"}']] The weather in Paris?"""
+BAD_CALL = '<tool_call>{"name": "get_weather", "arguments": {"town": "Paris"}}</tool_call>'
+GOOD_CALL = BAD_CALL.replace("town", "city")
 STUBBORN = BAD.replace("[[", "[[stubborn=yes ")
 
 
@@ -293,6 +304,58 @@ def test_the_cost_is_that_of_all_attempts(checked: Stage) -> None:
     assert twice["completion_tokens"] > 1.5 * once["completion_tokens"]
 
 
+def test_an_upstream_that_fails_when_asked_again_is_tried_once_more(stage: Stage) -> None:
+    """The complaint quotes the answer, and so brings the fault into the second attempt."""
+    text = """[[think="I ponder." answer='{"name": "[[fault=503 times=1 key=again]]"}']] A city: "Paris", 2100000"""
+    answer = ask(stage, text, stream=True, response_format=CITY)
+    assert json.loads(answer["content"])["population"] == 2100000
+    assert answer["finish"] == "stop"
+    assert answer["reasoning"].startswith("I ponder.\n\n")
+
+
+def test_what_stands_behind_a_stop_sequence_counts_for_nothing(checked: Stage) -> None:
+    text = f"[[form=one_write]] Paris? [[say]]Hello STOP{BAD_CALL}"
+    with checked.stream(text, tools=[WEATHER], stop=["STOP"]) as response:
+        chunks = frames(response.read().decode())
+    assert [c["choices"][0]["finish_reason"] for c in chunks if c["choices"][0]["finish_reason"]] == ["stop"]
+    assert put_together(chunks)["content"].strip() == "Hello"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_became_too_long_is_not_asked_for_again(stage: Stage, *, stream: bool) -> None:
+    before = len(stage.seen())
+    answer = ask(stage, "Paris?", stream=stream, tools=[WEATHER], tool_choice="required", max_tokens=5)
+    assert (answer["finish"], answer["calls"]) == ("length", [])
+    assert len(stage.seen()) == before + 1
+
+
+def test_thinking_within_the_text_is_closed_before_the_model_is_asked_again(stage: Stage) -> None:
+    text = '[[think="I ponder." answer="No."]] Paris?'
+    answer = ask(stage, text, stream=True, tools=[WEATHER], tool_choice="required", reasoning_format="raw")
+    assert answer["content"].count("<think>") == answer["content"].count("</think>") == 2
+    assert answer["content"].startswith("<think>I ponder.</think>\n<think>")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_prose_beside_a_call_where_json_is_parsed(stage: Stage, *, stream: bool) -> None:
+    text = f"Paris? [[say]]Let me look.\n{GOOD_CALL}"
+    answer = ask(stage, text, stream=stream, tools=[WEATHER], response_format=CITY)
+    assert (answer["content"], len(answer["calls"])) == ("", 1)
+
+
+def test_json_is_never_behind_thinking(stage: Stage) -> None:
+    answer = ask(stage, "A city", stream=False, response_format=CITY, reasoning_format="raw")
+    City.model_validate_json(answer["content"])
+
+
+def test_a_decimal_of_pydantics_is_a_schema(stage: Stage) -> None:
+    class Price(BaseModel):
+        amount: Decimal
+
+    form = {"type": "json_schema", "json_schema": {"name": "price", "schema": Price.model_json_schema()}}
+    assert Price.model_validate_json(ask(stage, "Pay 12", stream=False, response_format=form)["content"])
+
+
 # Streaming
 
 
@@ -337,11 +400,6 @@ def test_the_official_client_streams_calls(openai: OpenAI) -> None:
 # JSON answers
 
 
-class City(BaseModel):
-    name: str
-    population: int
-
-
 def test_the_official_client_parses_a_class(openai: OpenAI) -> None:
     completion = openai.chat.completions.parse(
         model=MODEL, messages=[{"role": "user", "content": 'A city: "Paris", 2100000'}], response_format=City
@@ -355,9 +413,6 @@ def test_the_official_client_streams_a_class(openai: OpenAI) -> None:
     ) as stream:
         final = stream.get_final_completion()
     assert final.choices[0].message.parsed == City(name="Paris", population=2100000)
-
-
-CITY = {"type": "json_schema", "json_schema": {"name": "city", "schema": City.model_json_schema(), "strict": True}}
 
 
 @pytest.mark.parametrize("stream", [False, True])
