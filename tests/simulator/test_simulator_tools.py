@@ -19,7 +19,7 @@ from k2think.simulator.model import Written, write
 from k2think.simulator.script import BadDirective, read_script, split_results
 from k2think.simulator.toolplay import play
 
-CASES = Path("/work/shared/tool-calls")
+CASES = Path(__file__).parents[3] / "shared" / "tool-calls"
 
 
 def tool(name: str, description: str = "", *required: str, **properties: Any) -> dict[str, Any]:
