@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from k2think.dialogue.prompt import Message, Prompt, Tool, Toolbox
 from k2think.engine.course import Course
-from k2think.engine.native import ALL, MAX_MODELS, REMEMBERED_FOR, Feature, Native
+from k2think.engine.native import MAX_MODELS, REMEMBERED_FOR, Native
 from k2think.engine.retry import Again, Retries, RetryBudget
 from k2think.errors import RequestRefused, UpstreamError, UpstreamModelUnknown, UpstreamUnavailable
 from k2think.inband.emulation import Emulation
 from k2think.settings import Tools
+from k2think.settings.kinds import FEATURES as ALL
+from k2think.settings.kinds import Feature
 from k2think.upstreams.catalog import Model
 
 NONE: frozenset[Feature] = frozenset()

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Literal, TypeAlias
 
 from k2think.errors import RequestRefused, UpstreamError
-
-Feature: TypeAlias = Literal["tools", "json_object", "json_schema"]
-
-ALL: frozenset[Feature] = frozenset({"tools", "json_object", "json_schema"})
+from k2think.settings.kinds import FEATURES, Feature
 
 MAX_MODELS = 1000
 """Models whose refusals are remembered; the one that refused first is forgotten for another."""
@@ -52,7 +48,7 @@ class Native:
         if self._fixed is not None:
             return self._fixed
         refused = self._refused.get(model)
-        return frozenset(feature for feature in ALL if refused.get(feature, now) <= now) if refused else ALL
+        return frozenset(feature for feature in FEATURES if refused.get(feature, now) <= now) if refused else FEATURES
 
     def learn(self, model: str, error: UpstreamError, used: AbstractSet[str], now: float) -> bool:
         """Remember what `model` cannot do, if `error` says that it is something `used` in the request.

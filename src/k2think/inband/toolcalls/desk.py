@@ -73,7 +73,7 @@ class CallDesk:
         return self._handling.live
 
     @property
-    def idle_ending(self) -> bool:
+    def over(self) -> bool:
         """Whether the rest of the answer counts no more."""
         return self.full or bool(self.problem)
 
@@ -107,7 +107,7 @@ class CallDesk:
         self._name = name
         self._pieces.clear()
         self._given_back = False
-        if self._handling.live and not self.idle_ending:
+        if self._handling.live and not self.over:
             self._start()
 
     def piece(self, arguments: str) -> None:
@@ -115,7 +115,7 @@ class CallDesk:
         if not arguments:
             return
         self._pieces.append(arguments)
-        if self._handling.live and not self.idle_ending:
+        if self._handling.live and not self.over:
             self._events.append(ToolCallDelta(self.made, arguments))
 
     def end(self, written: Written | None, source: str, *, mended: bool = False, cut: bool = False) -> None:
@@ -123,7 +123,7 @@ class CallDesk:
 
         `mended`: something was not as it should be. `cut`: the text ended before the call did.
         """
-        if self.idle_ending:
+        if self.over:
             return
         if cut and self.cut_off:
             self._give_up(source)

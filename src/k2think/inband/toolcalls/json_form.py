@@ -39,6 +39,7 @@ _LIST_KEYS = frozenset({"tool_calls", "function_calls"})
 _OTHER_KEYS = frozenset({"id", "type", "index", "role", "content", "call_id", "tool_call_id"})
 _KEYS = _NAME_KEYS | _ARGUMENT_KEYS | _OBJECT_KEYS | _LIST_KEYS | _OTHER_KEYS
 _TYPES = frozenset({"function", "function_call", "tool_call", "tool_use"})
+_KEY = {quote: re.compile(rf"[^{quote}\\\n]*") for quote in "\"'"}
 _WORD = re.compile(r"[^\s,}\]]*")
 _STRING_PART = re.compile(r"[^\"'\\]+|\\.|[\"']", re.DOTALL)
 _BLANK_RUN = re.compile(r"\s+")
@@ -211,7 +212,7 @@ class JsonForm(Form):
         if not set(_SCHEMA_WORDS).isdisjoint(self._names.properties(name)):
             return
         while True:
-            beginning = _BLANK_RUN.sub("", tape.text[tape.place : tape.place + 256])
+            beginning = _BLANK_RUN.sub("", tape.ahead(256))
             if beginning.startswith(_SCHEMA_BEGINNINGS):
                 raise NotACall
             if not any(one.startswith(beginning) for one in _SCHEMA_BEGINNINGS) or not (yield from tape.more()):
@@ -221,8 +222,7 @@ class JsonForm(Form):
         """Any key, where only a call can be; one that means nothing comes out empty."""
         tape = self._tape
         quote = tape.take_next()
-        rest = re.compile(rf"[^{quote}\\\n]*")
-        key = yield from tape.run(rest, MAX_KEY)
+        key = yield from tape.run(_KEY[quote], MAX_KEY)
         tape.take_next(len(key))
         if (yield from tape.peek()) != quote:
             raise NotACall

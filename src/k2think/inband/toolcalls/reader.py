@@ -86,7 +86,7 @@ class CallReader:
                     return (event,)
                 self._desk.text(text)
                 return self._desk.take()
-            if not text or self._desk.idle_ending:
+            if not text or self._desk.over:
                 return ()
             self._tape.feed(text)
             next(self._reading)
@@ -105,7 +105,7 @@ class CallReader:
         desk = self._desk
         desk.cut_off = self._finish is not None and self._finish.reason in {"length", "content_filter"}
         self._tape.ended = True
-        if not desk.idle_ending:
+        if not desk.over:
             for _ in self._reading:
                 raise AssertionError  # there is nothing to wait for any more
             if self._rescue is not None and not desk.begun and not desk.cut_off:
@@ -209,7 +209,7 @@ class CallReader:
         """Wait until `pattern`, which begins with this word, matches. Raises `NotACall`."""
         tape = self._tape
         while True:
-            rest = tape.text[tape.place : tape.place + limit + 1]
+            rest = tape.ahead(limit + 1)
             if not rest.startswith(beginning[: len(rest)]):
                 break
             found = pattern.match(tape.text, tape.place, tape.place + limit)
