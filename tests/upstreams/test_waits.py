@@ -168,7 +168,7 @@ wordings = st.lists(
     st.sampled_from(
         ["try again in ", "retry after ", "1", "20", "9" * 30, ".", "s", "ms", "m", " ", ",", " and ", "-", ":"]
     )
-    | st.characters(),
+    | st.characters(codec="utf-8"),
     max_size=15,
 ).map("".join)
 dates = st.datetimes().map(datetime.isoformat) | st.datetimes(timezones=st.just(UTC)).map(format_datetime)
