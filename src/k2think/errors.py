@@ -3,13 +3,18 @@
     GatewayError                     anything a client may be told; an error of our own: 500
     ├── ClientError                  the client must change something; never retried
     │   ├── InvalidRequest           400  a field is wrong or cannot be honoured (`param` names it)
+    │   │   ├── UnusableFile         400  a file or an image that nothing can be made of
+    │   │   └── UnusableUrl          400  an address from which nothing is fetched, or nothing came
     │   ├── Unauthorized             401  no key, or a wrong one
     │   ├── Forbidden                403  a right key at the wrong door
     │   ├── NotFound                 404  no such path or thing
-    │   │   └── ModelNotFound        404  no such model
+    │   │   ├── ModelNotFound        404  no such model
+    │   │   └── FileNotFound         404  no such file, or another client's
     │   ├── MethodNotAllowed         405
     │   ├── BodyTooSlow              408
     │   ├── BodyTooLarge             413
+    │   │   ├── FileTooLarge         413  one file is over MAX_FILE_MB
+    │   │   └── NoRoomForFile        413  all files together would be over FILES_QUOTA_MB
     │   └── UnsupportedMediaType     415
     ├── Overloaded                   503  no place in the queue
     ├── NoCredential                 503  no token that could be used now (429 when all of them are rate-limited)
@@ -101,6 +106,18 @@ class InvalidRequest(ClientError):
     """A field is wrong, or asks for something that cannot be honoured."""
 
 
+class UnusableFile(InvalidRequest):
+    """A file or an image that nothing can be made of; `code` says why: `file_empty`, `file_encrypted`, ..."""
+
+    code = "file_unreadable"
+
+
+class UnusableUrl(InvalidRequest):
+    """An address from which nothing may be fetched (`url_not_allowed`), or from which nothing usable came."""
+
+    code = "url_not_allowed"
+
+
 class Unauthorized(ClientError):
     """No API key, or a wrong one."""
 
@@ -139,6 +156,16 @@ class ModelNotFound(NotFound):
         super().__init__(f"The model '{shown}' does not exist here. GET /v1/models lists those that do.", param="model")
 
 
+class FileNotFound(NotFound):
+    """No file of this client has this id."""
+
+    code = "file_not_found"
+
+    def __init__(self, file_id: str, *, param: str | None = None) -> None:
+        shown = file_id if len(file_id) <= 100 else file_id[:100] + "…"
+        super().__init__(f"There is no file '{shown}'. GET /v1/files lists yours.", param=param)
+
+
 class MethodNotAllowed(ClientError):
     """The path exists, the method does not."""
 
@@ -169,8 +196,20 @@ class BodyTooLarge(ClientError):
     code = "request_too_large"
 
 
+class FileTooLarge(BodyTooLarge):
+    """One file is over the limit."""
+
+    code = "file_too_large"
+
+
+class NoRoomForFile(BodyTooLarge):
+    """All files together would be over the limit."""
+
+    code = "files_quota_exceeded"
+
+
 class UnsupportedMediaType(ClientError):
-    """The request body is not JSON."""
+    """The request body is of another type than the one that is read there."""
 
     status = 415
     code = "unsupported_media_type"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -18,14 +19,56 @@ class ToolCall(Struct, frozen=True):
     arguments: str
 
 
+class Attachment(Struct, frozen=True):
+    """A file or an image as a client sent it along: still to be found, and to be looked at.
+
+    One of these says where it is: `file_id` (left with us before), `url` (http or https) or `data`. `name` is what the
+    client calls it, empty if nothing; `place` is the request's field that holds it, for errors. What kind of thing the
+    client takes it for is in `image`; what it is, only its bytes say.
+    """
+
+    place: str
+    image: bool = False
+    file_id: str | None = None
+    url: str | None = None
+    data: bytes | None = None
+    name: str = ""
+
+
+class Document(Struct, frozen=True):
+    """A file whose content is here: at `path`, or in `data`. `digest`: SHA-256 of it, in hex; `size` in bytes.
+
+    `media_type` is what its bytes look like. At a path it may be gone by the time it is read.
+    """
+
+    name: str
+    media_type: str
+    digest: str
+    size: int
+    path: Path | None = None
+    data: bytes | None = None
+
+
+class Image(Struct, frozen=True):
+    """An image for a model that sees, checked: `media_type` is what its bytes are."""
+
+    media_type: str
+    data: bytes
+
+
 class Message(Struct, frozen=True):
-    """One turn. `calls` stand in assistant turns only, `call_id` (which call this answers) in tool turns only."""
+    """One turn. `calls` stand in assistant turns only, `call_id` (which call this answers) in tool turns only.
+
+    `attachments` stand in user turns only, behind the text; a turn in which text follows them is two. Upstreams get
+    none that are still an `Attachment`.
+    """
 
     role: Role
     text: str
     name: str | None = None
     calls: tuple[ToolCall, ...] = ()
     call_id: str | None = None
+    attachments: tuple[Attachment | Document | Image, ...] = ()
 
 
 class Tool(Struct, frozen=True):

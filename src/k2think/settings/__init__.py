@@ -24,12 +24,24 @@ from k2think.settings.env_file import read_env_file
 from k2think.settings.example import SECTIONS, text_of, variables
 from k2think.settings.faults import Fault, SettingsError, shown
 from k2think.settings.kinds import Kind
-from k2think.settings.sections import Access, Credentials, Logging, Section, Server, Storage, Thinking, Tools, Upstream
+from k2think.settings.sections import (
+    Access,
+    Credentials,
+    Files,
+    Logging,
+    Section,
+    Server,
+    Storage,
+    Thinking,
+    Tools,
+    Upstream,
+)
 
 __all__ = [
     "Access",
     "Credentials",
     "Fault",
+    "Files",
     "Logging",
     "Server",
     "Settings",
@@ -55,6 +67,7 @@ class Settings(BaseModel):
     storage: Storage = Storage()
     thinking: Thinking = Thinking()
     tools: Tools = Tools()
+    files: Files = Files()
     logging: Logging = Logging()
     env_file: Path | None = None
     warnings: tuple[str, ...] = ()

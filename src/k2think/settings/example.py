@@ -11,7 +11,18 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from k2think.settings.kinds import Kind
-from k2think.settings.sections import Access, Credentials, Logging, Section, Server, Storage, Thinking, Tools, Upstream
+from k2think.settings.sections import (
+    Access,
+    Credentials,
+    Files,
+    Logging,
+    Section,
+    Server,
+    Storage,
+    Thinking,
+    Tools,
+    Upstream,
+)
 
 SECTIONS: Mapping[str, type[Section]] = {
     "access": Access,
@@ -21,6 +32,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "storage": Storage,
     "thinking": Thinking,
     "tools": Tools,
+    "files": Files,
     "logging": Logging,
 }
 

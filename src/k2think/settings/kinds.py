@@ -58,6 +58,14 @@ def _native(value: Any) -> Any:
     return tuple(dict.fromkeys(names))
 
 
+def _vision(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return {"yes": "true", "1": "true", "on": "true", "no": "false", "0": "false", "off": "false"}.get(
+        str(value).lower(), str(value).lower()
+    )
+
+
 def _host(value: str) -> str:
     value = value.removeprefix("[").removesuffix("]")
     if "/" in value or " " in value:
@@ -215,6 +223,7 @@ Native: TypeAlias = Annotated[
     BeforeValidator(_native),
     Kind("auto, none, or names out of tools, json_object and json_schema, comma-separated"),
 ]
+Vision: TypeAlias = Annotated[Literal["auto", "true", "false"], BeforeValidator(_vision), Kind("auto, true or false")]
 Strategy: TypeAlias = Annotated[
     Literal["round_robin", "least_busy", "sticky"],
     BeforeValidator(_strategy),
@@ -226,6 +235,8 @@ ReasoningFormat: TypeAlias = Annotated[
 Opener: TypeAlias = Annotated[
     Literal["auto", "present", "implied"], BeforeValidator(_lower), Kind("auto, present or implied")
 ]
+FileMode: TypeAlias = Annotated[Literal["text", "upstream"], BeforeValidator(_lower), Kind("text or upstream")]
+ImageMode: TypeAlias = Annotated[Literal["refuse", "describe"], BeforeValidator(_lower), Kind("refuse or describe")]
 ToolStreaming: TypeAlias = Annotated[Literal["live", "checked"], BeforeValidator(_lower), Kind("live or checked")]
 LogLevel: TypeAlias = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],

@@ -80,6 +80,10 @@ class Upstream(Section):
         "json_schema, comma-separated; the gateway does the rest. auto: all of it, until the server refuses it. "
         "K2-Think's web service does none of it.",
     )
+    upstream_vision: kinds.Vision = Field(
+        default="auto",
+        description="Whether the model sees images: true, false, or auto: where the service's list of models says so.",
+    )
     upstream_api_key: kinds.ApiKeys = Field(
         default=(),
         description="Keys for an OpenAI-compatible server, comma-separated. K2-Think's web service uses tokens.",
@@ -196,6 +200,47 @@ class Tools(Section):
         description="How calls are streamed: live (the arguments as they come) or checked (each call is held until it "
         "is complete and checked).",
     )
+
+
+class Files(Section):
+    """Files and images that clients upload or attach."""
+
+    data_dir: kinds.Folder = Field(
+        default=Path("data"), description="Folder for uploaded files, which lie in 'files' below it."
+    )
+    max_file_mb: kinds.Count = Field(default=64, description="Largest file that is accepted, in megabytes.")
+    files_quota_mb: kinds.Count = Field(default=2048, description="Room for all uploaded files together, in megabytes.")
+    files_ttl: kinds.SecondsOrNone = Field(
+        default=0, description="Seconds after which an uploaded file is deleted; 0: kept until its client deletes it."
+    )
+    file_mode: kinds.FileMode = Field(
+        default="text",
+        description="How the model gets a file: text (its text is put into the question) or upstream (it is uploaded "
+        "to K2-Think's web service, which looks up what fits the question; its text where that fails).",
+    )
+    file_text_budget: kinds.Count = Field(
+        default=100_000, description="Characters that the texts of all files of a request may have together."
+    )
+    image_mode: kinds.ImageMode = Field(
+        default="refuse",
+        description="What becomes of an image that the model cannot see: refuse (an error) or describe (its type and "
+        "size, and any text found in it, stand in its place).",
+    )
+    allow_url_fetch: kinds.Flag = Field(
+        default=False,
+        description="Fetch images and files that clients name by an http or https URL; public addresses only, and "
+        "never through PROXY_URL.",
+    )
+
+    @property
+    def max_file_bytes(self) -> int:
+        """`max_file_mb` in bytes."""
+        return self.max_file_mb * 1024 * 1024
+
+    @property
+    def files_quota_bytes(self) -> int:
+        """`files_quota_mb` in bytes."""
+        return self.files_quota_mb * 1024 * 1024
 
 
 class Logging(Section):
