@@ -49,6 +49,13 @@ class Document(Struct, frozen=True):
     data: bytes | None = None
 
 
+class DocumentText(Struct, frozen=True):
+    """The text of a document. `left_out`: how many characters of it are not in `text`; -1: some, nobody counted."""
+
+    text: str
+    left_out: int = 0
+
+
 class Image(Struct, frozen=True):
     """An image for a model that sees, checked: `media_type` is what its bytes are."""
 
