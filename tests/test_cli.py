@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -293,13 +294,19 @@ def test_the_commands_of_the_readme_work(demo_url: str, tmp_path: Path) -> None:
         assert "391" in answer
 
 
-def test_the_programs_of_the_readme_work(demo_url: str, tmp_path: Path) -> None:
-    programs = blocks("python")
-    assert programs
-    for program in programs:
-        done = python("-c", program.replace("http://localhost:8001", demo_url), directory=tmp_path, package=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert ("get_weather" if "tools=" in program else "391") in done.stdout
+@pytest.mark.parametrize("place", range(3))
+def test_the_programs_of_the_readme_work(
+    place: int, demo_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = blocks("python")[place]
+    path = tmp_path / "program.py"
+    path.write_text(program.replace("http://localhost:8001", demo_url), encoding="utf-8")
+    runpy.run_path(str(path), run_name="__main__")
+    assert ("get_weather" if "tools=" in program else "391") in capsys.readouterr().out
+
+
+def test_all_programs_of_the_readme_are_run() -> None:
+    assert len(blocks("python")) == 3
 
 
 def test_the_demo_leaves_nothing_behind(demo: Running, demo_folder: Path) -> None:
@@ -412,9 +419,10 @@ def test_check_misses_a_script_that_was_named(tmp_path: Path) -> None:
     assert missing.startswith(f"GET_TOKENS_SCRIPT: {tmp_path / 'mine.py'} is not there")
 
 
-def test_check_says_when_nothing_can_be_kept_and_makes_nothing(tmp_path: Path) -> None:
-    assert not [text for text in found("note", {}, tmp_path) if text.startswith("State")]
+@pytest.mark.parametrize(("variable", "title"), [("STATE_DIR", "State"), ("DATA_DIR", "Files")])
+def test_check_says_when_nothing_can_be_kept_and_makes_nothing(variable: str, title: str, tmp_path: Path) -> None:
+    assert not [text for text in found("note", {}, tmp_path) if text.startswith(title)]
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    (said,) = (text for text in found("note", {"STATE_DIR": "file/state"}, tmp_path) if text.startswith("State"))
-    assert str(tmp_path / "file" / "state") in said
+    (said,) = (text for text in found("note", {variable: "file/below"}, tmp_path) if text.startswith(title))
+    assert str(tmp_path / "file" / "below") in said

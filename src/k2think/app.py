@@ -22,6 +22,7 @@ from k2think.api.admin import admin_router
 from k2think.api.admin.answers import answer_refusals
 from k2think.api.description import describe_generation
 from k2think.api.failures import Failures, answer_failures, internal_error
+from k2think.api.files import files_router
 from k2think.api.generation import ChatCompletions
 from k2think.api.models import models_router
 from k2think.api.operations import operations_router
@@ -33,7 +34,9 @@ from k2think.telemetry.logs import log_request
 def create_app(settings: Settings) -> ASGIApp:
     """Build the application. Raises `TokenFileUnreadable`."""
     gateway = Gateway(settings)
-    generation: dict[str, ASGIApp] = {"/v1/chat/completions": ChatCompletions(gateway.engine, gateway.recent, settings)}
+    generation: dict[str, ASGIApp] = {
+        "/v1/chat/completions": ChatCompletions(gateway.engine, gateway.attachments, gateway.recent, settings)
+    }
     web = _Logged(_web(gateway))
     keys = Keys([key.get_secret_value() for key in settings.access.valid_api_key], "VALID_API_KEY")
     admin_key = settings.access.admin_api_key
@@ -65,6 +68,7 @@ def _web(gateway: Gateway) -> ASGIApp:
         redirect_slashes=False,
     )
     app.include_router(models_router(gateway.catalog))
+    app.include_router(files_router(gateway.shelf))
     app.include_router(operations_router(gateway.keeper))
     app.include_router(admin_router(gateway))
     answer_failures(app)

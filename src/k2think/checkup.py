@@ -48,6 +48,9 @@ def findings(settings: Settings, now: float) -> Iterator[Finding]:
     if not _can_be_written(settings.storage.state_dir):
         text = "is no folder that this user may write to, so nothing is kept for the next start."
         yield Finding("note", f"State: {settings.storage.state_dir} {text}")
+    if not _can_be_written(settings.files.data_dir):
+        text = "is no folder that this user may write to, so no files can be uploaded (DATA_DIR)."
+        yield Finding("note", f"Files: {settings.files.data_dir} {text}")
     for warning in settings.warnings:
         yield Finding("note", warning)
 

@@ -148,6 +148,9 @@ def simulate(
     chats_exist: Annotated[bool, typer.Option(help="Treat every chat_id as one of a saved chat.")] = True,
     refuses: Annotated[list[str] | None, typer.Option(help="A field that /v1 refuses, such as tools.")] = None,
     openai_key: Annotated[str | None, typer.Option(help="Key that /v1 asks for.")] = None,
+    file_faults: Annotated[list[str] | None, typer.Option(help="What goes wrong with files; again for more.")] = None,
+    file_processing_seconds: Annotated[float, typer.Option(help="Seconds until a file is processed.")] = 0.0,
+    vision: Annotated[bool | None, typer.Option(help="Say in the list of models that they see images.")] = True,
 ) -> None:
     """Serve a simulated K2-Think web service, for tests and for trying things out."""
     from k2think.simulator.app import create_simulator
@@ -175,6 +178,9 @@ def simulate(
         chats_exist=chats_exist,
         refuses=tuple(refuses or ()),
         openai_key=openai_key,
+        file_faults=tuple(file_faults or ()),
+        file_processing_seconds=file_processing_seconds,
+        vision=vision,
     )
     try:
         listener = listen(host, port)

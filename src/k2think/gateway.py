@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,13 @@ from k2think.credentials.stock import Stock
 from k2think.credentials.token_file import TokenFile, TokenFileUnreadable, UpdateUnusable
 from k2think.credentials.watcher import watch
 from k2think.engine.admission import Admission
+from k2think.engine.attachments import Attachments
 from k2think.engine.engine import Engine
 from k2think.engine.native import Native
 from k2think.engine.openers import Openers
+from k2think.errors import GatewayError
+from k2think.library.shelf import Shelf
+from k2think.library.texts import Texts
 from k2think.settings import Settings
 from k2think.storage.directory import DirectoryStorage
 from k2think.telemetry.recent import Recent
@@ -32,9 +38,13 @@ from k2think.upstreams.catalog import Catalog
 from k2think.upstreams.k2think.login import K2ThinkLogin
 from k2think.upstreams.k2think.upstream import K2ThinkUpstream
 from k2think.upstreams.openai import OpenAIUpstream
+from k2think.upstreams.public_web import PublicWeb
 from k2think.upstreams.transport import Patience, Transport
 
 logger = logging.getLogger(__name__)
+
+SWEEP_EVERY = 600.0
+"""Seconds between two looks for uploaded files that are to be deleted."""
 
 SHIPPED_SCRIPT = "get_tokens.py"
 SHIPPED_MARK = b"from k2think.cli import main"
@@ -65,9 +75,16 @@ class Gateway:
         self.stock = None if keys else Stock(file, self.keeper)
         self.recent = Recent()
         self.tool_stats = ToolStats()
+        self.shelf = Shelf(
+            settings.files.data_dir / "files",
+            max_bytes=settings.files.max_file_bytes,
+            quota_bytes=settings.files.files_quota_bytes,
+            ttl=settings.files.files_ttl,
+        )
         storage = DirectoryStorage(settings.storage.state_dir)
         self._persistence = Persistence(storage, self.keeper)
-        self._transports = [transport_of(settings, proxied=settings.upstream.proxy_chat)]
+        chats = transport_of(settings, proxied=settings.upstream.proxy_chat)
+        self._clients: list[Transport | PublicWeb] = [chats]
         self.refresher: Refresher | None = None
         if renewals and self.stock:
             book = AccountBook()
@@ -87,12 +104,22 @@ class Gateway:
                 script=own_script(credentials.get_tokens_script),
                 interval=credentials.token_update_interval,
             )
-        upstream = _upstream(settings, self._transports[0])
+        texts = Texts()
+        upstream = _upstream(settings, chats, texts)
         self.catalog = Catalog(
             upstream,
             self.keeper,
             preferred=settings.upstream.upstream_model,
             aliases=settings.upstream.model_aliases,
+            vision=settings.upstream.upstream_vision,
+        )
+        self.attachments = Attachments(
+            catalog=self.catalog,
+            shelf=self.shelf,
+            texts=texts,
+            web=self._public_web() if settings.files.allow_url_fetch else None,
+            settings=settings.files,
+            uploads=settings.files.file_mode == "upstream" and settings.upstream.protocol == "k2think",
         )
         self.engine = Engine(
             upstream=upstream,
@@ -124,10 +151,11 @@ class Gateway:
 
     async def start(self) -> None:
         """Open what needs an event loop, and set to work what works beside the requests."""
-        for transport in self._transports:
-            await transport.start()
+        for client in self._clients:
+            await client.start()
         await asyncio.to_thread(self._persistence.restore)
         self._run(self._persistence.run())
+        self._run(self._sweep_files())
         watched: dict[Path, Callable[[], Awaitable[None]]] = {}
         if self.stock:
             watched[self.settings.credentials.tokens_file] = self._tokens_edited
@@ -144,13 +172,19 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await asyncio.to_thread(self._persistence.save)
-        for transport in self._transports:
-            await transport.close()
+        for client in self._clients:
+            await client.close()
 
     def _for_sign_in(self) -> Transport:
         """A client of its own, as chats may hold all connections of theirs; through the proxy in any case."""
-        self._transports.append(transport_of(self.settings, proxied=True))
-        return self._transports[-1]
+        transport = transport_of(self.settings, proxied=True)
+        self._clients.append(transport)
+        return transport
+
+    def _public_web(self) -> PublicWeb:
+        web = PublicWeb(max_bytes=self.settings.files.max_file_bytes)
+        self._clients.append(web)
+        return web
 
     async def _tokens_edited(self) -> None:
         assert self.stock is not None
@@ -158,6 +192,12 @@ class Gateway:
             await self.stock.reload(may_be_empty=False)
         except TokenFileUnreadable as error:
             logger.warning("the token file was edited, but: %s", error)
+
+    async def _sweep_files(self) -> None:
+        while True:
+            with suppress(GatewayError):  # the log has it
+                await asyncio.to_thread(self.shelf.sweep, time.time())
+            await asyncio.sleep(SWEEP_EVERY)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -214,8 +254,8 @@ def transport_of(settings: Settings, *, proxied: bool) -> Transport:
     )
 
 
-def _upstream(settings: Settings, transport: Transport) -> Upstream:
+def _upstream(settings: Settings, transport: Transport, texts: Texts) -> Upstream:
     url = settings.upstream.k2think_api_url
     if settings.upstream.protocol == "openai":
         return OpenAIUpstream(transport, url)
-    return K2ThinkUpstream(transport, url)
+    return K2ThinkUpstream(transport, url, texts.of, settings.files.file_text_budget)

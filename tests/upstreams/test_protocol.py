@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from k2think.dialogue.prompt import Message, Prompt, Role, Sampling
-from k2think.upstreams.k2think.protocol import auths_url, headers, models_url, payload, sign_in_payload
+from k2think.upstreams.k2think.protocol import (
+    auths_url,
+    files_url,
+    headers,
+    models_url,
+    payload,
+    sign_in_payload,
+    upload_ends,
+)
 from k2think.upstreams.turns import fold
 
 
@@ -92,11 +101,54 @@ def test_the_models_route_stands_beside_the_chat_route(chat: str, models: str) -
         ("http://h/elsewhere", "http://h/api/v1/auths/"),
     ],
 )
-def test_sign_in_is_where_the_service_is(chat: str, auths: str) -> None:
+def test_sign_in_and_files_are_where_the_service_is(chat: str, auths: str) -> None:
     assert auths_url(chat) == auths
     assert auths_url(chat, "signin") == f"{auths}signin"
+    assert files_url(chat) == auths.replace("/auths/", "/files/")
+    assert files_url(chat, "an-id/process/status") == auths.replace("/auths/", "/files/an-id/process/status")
 
 
 def test_a_sign_in_carries_the_password_as_it_is() -> None:
     password = ' "ünï\\\n '
     assert json.loads(sign_in_payload("a@example.com", password)) == {"email": "a@example.com", "password": password}
+
+
+def test_files_are_named_by_their_ids_and_nothing_is_said_of_none() -> None:
+    prompt = Prompt("x", (m("user", "a"),))
+    without = json.loads(payload(prompt, "the-id"))
+    assert "files" not in without
+    files = [{"type": "file", "id": "one"}, {"type": "file", "id": "two"}]
+    assert json.loads(payload(prompt, "the-id", ("one", "two"))) == {**without, "files": files}
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("a.txt", b"a.txt"),
+        ("résumé 你好.txt", "résumé 你好.txt".encode()),
+        ('a"\r\nX-Evil: 1\r\n\r\n.txt', b"a%22%0D%0AX-Evil: 1%0D%0A%0D%0A.txt"),
+        ("a\udc80\\%22.txt", b"a?\\%22.txt"),
+        ("", b"file"),
+    ],
+)
+def test_an_upload_is_a_form_as_a_browser_writes_it(name: str, written: bytes) -> None:
+    head, tail = upload_ends(name, "text/plain", "b0")
+    disposition = b'Content-Disposition: form-data; name="file"; filename="' + written + b'"'
+    assert head == b"--b0\r\n" + disposition + b"\r\nContent-Type: text/plain\r\n\r\n"
+    assert tail == b"\r\n--b0--\r\n"
+
+
+RECORDINGS = Path(__file__).parents[3] / "shared" / "open-webui"
+
+
+@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="the shared cases are not beside the project")
+@pytest.mark.parametrize("name", ["file_upload_text", "file_upload_unicode_name"])
+@pytest.mark.parametrize("release", ["0.6.28", "0.12.4"])
+def test_an_upload_is_the_one_that_the_service_took(name: str, release: str) -> None:
+    recorded = json.loads((RECORDINGS / release / f"{name}.json").read_text())
+    meta = recorded["response"]["body_json"]["meta"]
+    head, tail = upload_ends(meta["name"], meta["content_type"], "----recorderboundary7f3a")
+    body = recorded["request"]["body"].encode()
+    assert body.startswith(head)
+    assert body.endswith(tail)
+    assert len(body) == len(head) + meta["size"] + len(tail)

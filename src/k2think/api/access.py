@@ -68,6 +68,8 @@ class Keys:
 class Gate:
     """Stands before an app and lets those pass who have a key, or who want an open path.
 
+    Who has one is known behind it by the request's state `owner`, which says nothing about the key (`owner_of`).
+
     `/admin` opens to `admin` keys where there are any, else to those of clients; from the machine itself to everybody,
     if `keyless`.
     """
@@ -85,7 +87,9 @@ class Gate:
             if path == ADMIN or path.startswith(f"{ADMIN}/"):
                 self._check_admin(scope)
             elif path not in OPEN_PATHS:
-                self._keys.check(bearer(scope))
+                key = bearer(scope)
+                self._keys.check(key)
+                scope.setdefault("state", {})["owner"] = owner_of(key)
         await self._app(scope, receive, send)
 
     def _check_admin(self, scope: Scope) -> None:
@@ -122,6 +126,11 @@ def is_from_this_machine(scope: Scope) -> bool:
         and all(_names_this_machine(value) for name, value in headers if name in {b"origin", b"referer"})
         and all(value in {b"same-origin", b"none"} for name, value in headers if name == b"sec-fetch-site")
     )
+
+
+def owner_of(key: bytes) -> str:
+    """What belongs to a client is remembered under this, the same as long as the key is: 32 hex digits."""
+    return _digest(b"owner of files\0" + key).hex()[:32]
 
 
 def bearer(scope: Scope) -> bytes:

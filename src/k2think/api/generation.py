@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -17,24 +15,26 @@ from k2think.api.access import header
 from k2think.api.body import read_json_body
 from k2think.api.event_stream import Attendant, EventStream, HungUp
 from k2think.dialogue.events import Usage
+from k2think.dialogue.prompt import Prompt
+from k2think.engine.attachments import Attachments
 from k2think.engine.engine import Engine
 from k2think.errors import GatewayError, MethodNotAllowed
 from k2think.settings import Settings
 from k2think.telemetry.logs import log_generation
 from k2think.telemetry.recent import Recent
 from k2think.telemetry.records import Trace
+from k2think.together import together
 from k2think.wire.openai_chat import outbound
 from k2think.wire.openai_chat.inbound import Question, to_question
 from k2think.wire.openai_chat.schema import decode
-
-T = TypeVar("T")
 
 
 class ChatCompletions:
     """The endpoint. Raises `GatewayError` for whoever stands around it to answer, as long as nothing was sent."""
 
-    def __init__(self, engine: Engine, recent: Recent, settings: Settings) -> None:
+    def __init__(self, engine: Engine, attachments: Attachments, recent: Recent, settings: Settings) -> None:
         self._engine = engine
+        self._attachments = attachments
         self._recent = recent
         self._max_body = settings.server.max_body_bytes
         self._keepalive = settings.server.sse_keepalive
@@ -52,7 +52,7 @@ class ChatCompletions:
             question = to_question(decode(body), default_reasoning=self._reasoning, tools_enabled=self._tools_enabled)
             question = _tied(question, scope)
             trace.model, trace.stream = question.prompt.model, question.stream
-            answer = _Answer(self._engine, question, trace)
+            answer = _Answer(self._engine, self._attachments, question, trace, owner=scope["state"]["owner"])
             if question.stream:
                 await self._stream(answer, receive, send)
             else:
@@ -113,19 +113,22 @@ def _tied(question: Question, scope: Scope) -> Question:
 class _Answer:
     """What one question gets: `n` generations beside each other, under one id."""
 
-    def __init__(self, engine: Engine, question: Question, trace: Trace) -> None:
+    def __init__(
+        self, engine: Engine, attachments: Attachments, question: Question, trace: Trace, *, owner: str
+    ) -> None:
         self.trace = trace
         self._engine = engine
+        self._attachments = attachments
         self._question = question
+        self._owner = owner
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
 
     async def whole(self) -> bytes:
         """The body of an answer that is no stream."""
         question = self._question
-        completions = await together(
-            [self._engine.complete(question.prompt, self.trace) for _ in range(question.n)],
-        )
+        prompt = await self._attachments.resolve(question.prompt, self._owner)
+        completions = await together([self._engine.complete(prompt, self.trace) for _ in range(question.n)])
         self._count([completion.usage for completion in completions])
         return outbound.render(
             completions,
@@ -138,7 +141,8 @@ class _Answer:
     async def stream(self, stream: EventStream) -> bytes:
         """Write the answer's frames as they come; give the last ones."""
         question = self._question
-        model = question.prompt.model
+        prompt = await self._attachments.resolve(question.prompt, self._owner)
+        model = prompt.model
         encoders = [
             outbound.StreamEncoder(
                 id=self._id,
@@ -150,15 +154,15 @@ class _Answer:
             )
             for index in range(question.n)
         ]
-        await together([self._write(encoder, stream) for encoder in encoders])
+        await together([self._write(prompt, encoder, stream) for encoder in encoders])
         usages = [encoder.usage or Usage(0, 0) for encoder in encoders]
         self._count(usages)
         if not question.include_usage:
             return outbound.DONE
         return outbound.usage_frame(usages, id=self._id, created=self._created, model=model) + outbound.DONE
 
-    async def _write(self, encoder: outbound.StreamEncoder, stream: EventStream) -> None:
-        async with aclosing(self._engine.stream(self._question.prompt, self.trace)) as batches:
+    async def _write(self, prompt: Prompt, encoder: outbound.StreamEncoder, stream: EventStream) -> None:
+        async with aclosing(self._engine.stream(prompt, self.trace)) as batches:
             async for events in batches:
                 if frames := encoder.feed_all(events):
                     await stream.write(frames)
@@ -166,15 +170,3 @@ class _Answer:
     def _count(self, usages: Sequence[Usage]) -> None:
         self.trace.prompt_tokens = usages[0].prompt_tokens
         self.trace.completion_tokens = sum(usage.completion_tokens for usage in usages)
-
-
-async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run several things at once; the first that fails ends the others, and its error is raised as it is."""
-    if len(work) == 1:
-        return [await work[0]]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]

@@ -28,6 +28,7 @@ def operations_router(keeper: Keeper) -> APIRouter:
                 "endpoints": {
                     "chat": "POST /v1/chat/completions",
                     "models": "GET /v1/models",
+                    "files": "POST /v1/files",
                     "health": "GET /health",
                     "admin": "GET /admin/tokens/stats",
                     "documentation": "GET /docs",

@@ -38,7 +38,8 @@ class Attachment(Struct, frozen=True):
 class Document(Struct, frozen=True):
     """A file whose content is here: at `path`, or in `data`. `digest`: SHA-256 of it, in hex; `size` in bytes.
 
-    `media_type` is what its bytes look like. At a path it may be gone by the time it is read.
+    `media_type` is what its bytes look like. At a path it may be gone by the time it is read. `place`: the request's
+    field that named it, for errors.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Document(Struct, frozen=True):
     size: int
     path: Path | None = None
     data: bytes | None = None
+    place: str | None = None
 
 
 class DocumentText(Struct, frozen=True):

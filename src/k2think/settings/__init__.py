@@ -100,8 +100,9 @@ class Settings(BaseModel):
             raise SettingsError(tuple(faults))
         base = env_file.parent if env_file else directory
         sections["credentials"] = _placed(sections["credentials"], given, base, beside)
-        storage: Storage = sections["storage"]
-        sections["storage"] = storage.model_copy(update={"state_dir": base / storage.state_dir.expanduser()})
+        for section, folder in (("storage", "state_dir"), ("files", "data_dir")):
+            written_so: Path = getattr(sections[section], folder)
+            sections[section] = sections[section].model_copy(update={folder: base / written_so.expanduser()})
         return cls(**sections, env_file=env_file, warnings=_warnings(given, written, sections["upstream"]))
 
 

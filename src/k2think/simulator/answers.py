@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from k2think.simulator.exchange import Exchange, Headers
 from k2think.simulator.options import Release
 
@@ -18,6 +20,8 @@ WRONG_PASSWORD = "The email or password provided is incorrect. Please check for 
 TOO_MANY_SIGN_INS = "API rate limit exceeded"
 MODEL_NOT_FOUND = "Model not found"
 NOT_FOUND = "We could not find what you're looking for :/"
+EMPTY_FILE = "The content provided is empty. Please ensure that there is text or data present before proceeding."
+FILE_TOO_LARGE = "Oops! The file you're trying to upload is too large. Please upload a file that is less than 1 MB."
 CONNECTION_ERROR = "Open WebUI: Server Connection Error"
 
 WEB_PAGE = b"""<!doctype html>
@@ -40,6 +44,17 @@ def deleted_user(release: Release) -> str:
 def revoked_token(release: Release) -> str:
     """What a token gets that was made invalid (0.6.28 has no such thing; it gets the text nearest to it)."""
     return SESSION_ENDED if release == "0.6.28" else INVALID_TOKEN
+
+
+def empty_file(release: Release) -> str:
+    """What the upload of a file without content gets."""
+    return "[ERROR: Error uploading file]" if release == "0.6.28" else EMPTY_FILE
+
+
+async def web_page(exchange: Exchange, release: Release) -> None:
+    """The web page, which every GET gets that there is no other answer for."""
+    headers = [] if release == "0.6.28" else [("cache-control", "no-cache")]
+    await exchange.answer(200, WEB_PAGE, "text/html; charset=utf-8", headers)
 
 
 async def detail(exchange: Exchange, status: int, text: Any, headers: Headers = ()) -> None:
@@ -117,6 +132,12 @@ async def _fail_with_status(exchange: Exchange, status: int, form: str, release:
             await exchange.answer(200, event.encode(), "text/event-stream; charset=utf-8")
         else:
             await exchange.json(status, {"error": {"message": event, "code": status}})
+
+
+def own_event(value: Any, release: Release) -> bytes:
+    """An event that Open WebUI adds itself, not one of the model server's."""
+    data = json.dumps(value).encode() if release == "0.6.28" else msgspec.json.encode(value)
+    return b"data: " + data + b"\n\n"
 
 
 def spaced(value: Any) -> str:

@@ -3,15 +3,19 @@
     POST /api/v1/auths/signin       GET /api/v1/auths/        GET /api/models, /api/v1/models, /openai/models
     POST /api/chat/completions      and /api/v1/chat/completions, /openai/chat/completions
     POST /api/guest/chat/completions    GET /api/guest/models     no token needed; snapshots instead of deltas
+    POST /api/v1/files/  and what belongs to it: see `files`
     GET  /health, /api/version, /api/config                   any other GET: the web page, as the real one
     GET  /v1/models    POST /v1/chat/completions              the same model behind a plain OpenAI-compatible server
     GET  /simulator/requests        the last 200 chats: {"requests": [ChatRecord, ...]}, oldest first
     GET  /simulator/state           {"release", "open", "open_by_account", "chats", "totals", "sign_ins"}
+    GET  /simulator/files           {"files": [{"id", "account", "filename", "content_type", "size", "sha256", "status",
+                                    "headers"}, ...]}: the last 200 uploads (64 MB in all), oldest first
+    POST /simulator/forget_files    all of them become unknown
     POST /simulator/reset           forget all of that, and what was revoked or deleted
     POST /simulator/revoke, /simulator/delete   {"email": ...}: make the account's tokens invalid; delete the user
 
 What the model says and what goes wrong is told by directives in the last user turn, `[[shape=no_opener fault=cut]]`:
-see `script`. Not here: files, chats, the socket. Plain ASGI, since faults need the connection itself.
+see `script`. Not here: saved chats, the socket. Plain ASGI, since faults need the connection itself.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ from k2think.simulator.accounts import session, sign_in
 from k2think.simulator.catalog import guest_models, openai_models, web_models
 from k2think.simulator.chat import chat
 from k2think.simulator.exchange import ClientLeft, Exchange, Receive, Scope, Send
-from k2think.simulator.options import ACCOUNT_FAULTS, Account, Release, SimulatorOptions
+from k2think.simulator.files import file_handler, forget_files, simulator_files
+from k2think.simulator.options import ACCOUNT_FAULTS, FILE_FAULTS, Account, Release, SimulatorOptions
 from k2think.simulator.script import known_fault
 from k2think.simulator.shapes import SHAPES
 from k2think.simulator.state import SimulatorState
@@ -49,6 +54,9 @@ def create_simulator(options: SimulatorOptions | None = None) -> Simulator:
     for fault in faults | ({options.fault} if options.fault else set()):
         if not known_fault(fault):
             raise ValueError(f"There is no fault '{fault}'.")
+    for fault in options.file_faults:
+        if fault not in FILE_FAULTS:
+            raise ValueError(f"There is no fault of files '{fault}'. There are: {', '.join(FILE_FAULTS)}.")
     return Simulator(options)
 
 
@@ -65,7 +73,8 @@ class Simulator:
             await _lifespan(receive, send)
         elif scope["type"] == "http":
             exchange = Exchange(scope, receive, send, compress=self.options.compress)
-            handler = _ROUTES.get((exchange.method, exchange.path), _elsewhere)
+            method, path = exchange.method, exchange.path
+            handler = _ROUTES.get((method, path)) or file_handler(method, path) or _elsewhere
             try:
                 await handler(exchange, self.state)
             except ClientLeft:
@@ -87,8 +96,7 @@ async def _elsewhere(exchange: Exchange, state: SimulatorState) -> None:
     if exchange.path.startswith("/v1/"):
         await exchange.json(404, answers.server_error(404))
     elif exchange.method in {"GET", "HEAD"}:
-        headers = [] if state.options.release == "0.6.28" else [("cache-control", "no-cache")]
-        await exchange.answer(200, answers.WEB_PAGE, "text/html; charset=utf-8", headers)
+        await answers.web_page(exchange, state.options.release)
     else:
         await answers.detail(exchange, 405, "Method Not Allowed")
 
@@ -170,6 +178,8 @@ _ROUTES: dict[tuple[str, str], Handler] = {
     ("POST", "/v1/chat/completions"): partial(chat, flavour="openai"),
     ("GET", "/simulator/requests"): _requests,
     ("GET", "/simulator/state"): _state,
+    ("GET", "/simulator/files"): simulator_files,
+    ("POST", "/simulator/forget_files"): forget_files,
     ("POST", "/simulator/reset"): _reset,
     ("POST", "/simulator/revoke"): partial(_with_email, act=SimulatorState.revoke),
     ("POST", "/simulator/delete"): partial(_with_email, act=SimulatorState.delete),

@@ -7,7 +7,7 @@ from typing import Any
 from k2think.simulator import answers
 from k2think.simulator.accounts import Refused, authenticate
 from k2think.simulator.exchange import Exchange
-from k2think.simulator.options import Release
+from k2think.simulator.options import SimulatorOptions
 from k2think.simulator.state import SimulatorState
 from k2think.simulator.tokens import user_id
 
@@ -23,7 +23,7 @@ async def web_models(exchange: Exchange, state: SimulatorState, *, bare: bool = 
         await answers.detail(exchange, 401, refused.text)
         return
     options = state.options
-    await exchange.json(200, {"data": [_entry(model, options.release, bare=bare) for model in options.models]})
+    await exchange.json(200, {"data": [_entry(model, options, bare=bare) for model in options.models]})
 
 
 async def guest_models(exchange: Exchange, state: SimulatorState) -> None:
@@ -45,8 +45,8 @@ def _openai_entry(model: str) -> dict[str, Any]:
     return {"id": model, "object": "model", "created": CREATED, "owned_by": "MBZUAI-IFM"}
 
 
-def _entry(model: str, release: Release, *, bare: bool) -> dict[str, Any]:
-    old = release == "0.6.28"
+def _entry(model: str, options: SimulatorOptions, *, bare: bool) -> dict[str, Any]:
+    old = options.release == "0.6.28"
     name = model.rpartition("/")[2]
     entry: dict[str, Any] = {
         "id": model,
@@ -61,7 +61,10 @@ def _entry(model: str, release: Release, *, bare: bool) -> dict[str, Any]:
     }
     if bare:
         return entry
-    capabilities = {"vision": True, "file_upload": True}
+    lists: dict[str, Any] = {"actions": [], "filters": [], "tags": []}
+    if options.vision is None:
+        return entry | lists
+    capabilities = {"vision": options.vision, "file_upload": True}
     times = {"updated_at": CREATED, "created_at": CREATED}
     info: dict[str, Any] = {
         **({} if old else {"version_id": user_id(f"version of {model}")}),
@@ -96,4 +99,4 @@ def _entry(model: str, release: Release, *, bare: bool) -> dict[str, Any]:
                 "created_at": CREATED,
             }
         ]
-    return entry | {"info": info | {"is_active": True, **times}, "actions": [], "filters": [], "tags": []}
+    return entry | {"info": info | {"is_active": True, **times}} | lists

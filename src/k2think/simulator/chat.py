@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from k2think.simulator import answers
 from k2think.simulator.accounts import BadBody, Refused, authenticate, read_object
+from k2think.simulator.attached import Attached, attach, count_images
 from k2think.simulator.exchange import ClientLeft, Exchange
 from k2think.simulator.options import ACCOUNT_FAULTS, Account
 from k2think.simulator.reply import Chat, Flavour, HungUp, accept_task, answer
@@ -33,17 +34,22 @@ async def chat(exchange: Exchange, state: SimulatorState, flavour: Flavour) -> N
             await answers.detail(exchange, 401, refused.text)
         return
     record = state.begin(exchange.path, email, exchange.headers, body)
+    options = state.options
     ending: Literal["completed", "cancelled", "failed"] = "failed"
     exchange.watch()
     try:
         spread = _spread(body) if flavour in {"web", "openai_path"} else body
         script = _with_fault(read_script(body.get("messages")), state, email, account)
         record.fault = script.fault
-        this = Chat(exchange, state, flavour, spread, script, record.number)
-        limit = state.options.max_concurrent
+        attached = attach(body, state, email) if flavour == "web" else Attached(body.get("messages"), [])
+        if options.vision is not False:
+            script = replace(script, images=count_images(attached.messages))
+        this = Chat(exchange, state, flavour, spread, script, record.number, attached)
+        limit = options.max_concurrent
         if limit and state.open[email] > limit:
             await exchange.json(429, answers.server_error(429))
         elif not await _refused(this, body):
+            record.seen = attached.messages
             ending = await answer(this)
     except BadDirective as bad:
         await answers.detail(exchange, 400, f"Simulator: {bad}")
@@ -112,6 +118,10 @@ async def _refused(this: Chat, body: Mapping[str, Any]) -> bool:
     if this.flavour == "openai" and (refused := [name for name in options.refuses if body.get(name)]):
         error = answers.server_error(400)["error"] | {"message": f"'{refused[0]}' is not supported by this server."}
         await exchange.json(400, {"error": error | {"param": refused[0]}})
+        return True
+    if this.flavour == "openai" and options.vision is False and count_images(body.get("messages")):
+        error = answers.server_error(400)["error"] | {"message": f"{body['model']} is not a multimodal model."}
+        await exchange.json(400, {"error": error})
         return True
     if this.flavour != "web":
         return False

@@ -7,6 +7,7 @@ import gzip
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -29,6 +30,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, compress: bool) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: dict[str, str] = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self.headers: dict[str, str] = {
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
         }

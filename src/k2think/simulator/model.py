@@ -146,7 +146,9 @@ def _scripted(script: Script) -> str | None:
 def _talk(script: Script) -> str:
     found = find_and_calculate(script.text)
     calculated = f"{found[0]} = {found[1]}\n\n" if found else ""
-    return f"{calculated}This is the K2-Think simulator: no model is behind it. You said: {_shortened(script.text)}"
+    seen = f" I see images: {script.images}." if script.images else ""
+    behind = f"This is the K2-Think simulator: no model is behind it.{seen}"
+    return f"{calculated}{behind} You said: {_shortened(script.text)}"
 
 
 def _tokens_of_filler(count: int) -> str:

@@ -23,10 +23,20 @@ class Account:
     faults: tuple[str, ...] = ()
 
 
+FILE_FAULTS = {
+    "uploads_refused": "upload: 400, as for a type of file that is not allowed",
+    "files_too_large": "upload: 413, as for a file above the limit",
+    "files_never_processed": "a file's status stays `pending`",
+    "files_fail": "a file's status becomes `failed`",
+    "no_file_status": "as releases before 0.6.28: files are processed within the upload, there is no status to ask for",
+}
+"""What goes wrong with files; chats with a file that has no text are answered as if it were not there."""
+
 ACCOUNT_FAULTS = {
     "wrong": "sign-in: 400, as for a wrong password",
     "limited": "sign-in: 429, as from the limiter",
     "rejected": "sign-in works, but its token is refused everywhere with 401",
+    **FILE_FAULTS,
 }
 
 
@@ -76,6 +86,16 @@ class SimulatorOptions:
 
     sign_in_window: float = 180.0
     """The window of that limit."""
+
+    file_faults: tuple[str, ...] = ()
+    """What goes wrong with everybody's files (names: `FILE_FAULTS`)."""
+
+    file_processing_seconds: float = 0.0
+    """From the upload of a file until its text is there; until then its status is `processing` (0.6.28: `pending`)."""
+
+    vision: bool | None = True
+    """What the list of models says of seeing images; None: nothing, as of a model that no administrator touched.
+    False: `/v1/...` refuses images as well."""
 
     secret: str = field(default=DEFAULT_SECRET, repr=False)
     """Signs the tokens."""

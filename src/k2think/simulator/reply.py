@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from k2think.simulator import answers, events
+from k2think.simulator.attached import Attached
 from k2think.simulator.exchange import Exchange
-from k2think.simulator.model import Written, write
+from k2think.simulator.model import Written, prompt_tokens, write
 from k2think.simulator.script import Script
 from k2think.simulator.state import SimulatorState
 
@@ -34,6 +35,7 @@ class Chat:
     body: Mapping[str, Any]
     script: Script
     number: int
+    attached: Attached
 
     @property
     def streams(self) -> bool:
@@ -63,7 +65,10 @@ async def answer(this: Chat) -> Literal["completed", "failed"]:
     if fault and await answers.fail(exchange, fault, options.release, script.retry_after):
         return "failed"
     shape = options.openai_shape if this.flavour == "openai" else options.shape
-    written = write(script, shape, this.body, options.hidden_prompt_tokens, native=this.flavour == "openai")
+    # It plays on the words as they came, and pays for all that was put before them.
+    added = prompt_tokens(this.attached.messages) - prompt_tokens(this.body.get("messages"))
+    hidden = options.hidden_prompt_tokens + added
+    written = write(script, shape, this.body, hidden, native=this.flavour == "openai")
     if this.streams:
         await _stream(this, written, fault)
     else:
@@ -91,6 +96,8 @@ async def _whole(this: Chat, written: Written) -> None:
         body["time_info"] = _time_info(written)
     if "sources_first" in script.form:
         body |= events.SOURCES
+    if this.attached.sources:
+        body = {"sources": this.attached.sources} | body
     rest = options.delay if script.delay is None else script.delay
     await this.exchange.pause(rest * written.completion_tokens)
     await this.exchange.json(200, body)
@@ -118,9 +125,12 @@ async def _stream(this: Chat, written: Written, fault: str) -> None:
 
 async def _events(this: Chat, wire: events.Wire, written: Written, fault: str, delay: float) -> None:
     exchange, script = this.exchange, this.script
-    for name, event in (("sources_first", events.SOURCES), ("event_first", events.STATUS_EVENT)):
+    if this.attached.sources:
+        event = answers.own_event({"sources": this.attached.sources}, this.state.options.release)
+        await _send(exchange, wire, wire.raw(event))
+    for name, extra in (("sources_first", events.SOURCES), ("event_first", events.STATUS_EVENT)):
         if name in script.form:
-            await _send(exchange, wire, wire.feed(answers.spaced(event).encode()))
+            await _send(exchange, wire, wire.feed(answers.spaced(extra).encode()))
     deltas, tail = _payloads(this, written, fault)
     # The first chunk holds the role and no text, so it does not count.
     breaks_at = -1 if fault not in _MID_STREAM else script.after + (0 if _in_snapshots(this) else 1)

@@ -92,6 +92,8 @@ class Script:
 
     text: str = ""
     said: str | None = None
+    images: int = 0
+    """Images that the model sees; counted, not told by a directive."""
     shape: str = ""
     fault: str = ""
     fault_for: str = ""

@@ -1,4 +1,4 @@
-"""What the simulator knows at run time: users, their tokens, and a record of each chat. Lost when the process ends."""
+"""What the simulator knows at run time: users, their tokens and files, records of chats. Lost when the process ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from k2think.simulator.options import Account, SimulatorOptions
 from k2think.simulator.tokens import session_claims, session_stamp, sign, user_id
+from k2think.simulator.uploads import Uploads
 
 Ending: TypeAlias = Literal["open", "completed", "cancelled", "failed"]
 
@@ -19,6 +20,7 @@ MAX_RECORDS = 200
 class ChatRecord:
     """One chat request. `headers` show a token only as its account's e-mail; times are Unix seconds.
 
+    `seen`: the messages as the model got them, with files and images in place; None if no model was asked.
     `ending`: `completed`; `cancelled` by the client; `failed`: it got an error or a broken answer on purpose; `open`.
     """
 
@@ -28,6 +30,7 @@ class ChatRecord:
     headers: dict[str, str]
     body: Any
     started: float
+    seen: Any = None
     fault: str = ""
     status: int = 0
     ending: Ending = "open"
@@ -63,6 +66,7 @@ class SimulatorState:
     sign_ins: dict[str, SignIns] = field(default_factory=dict)
     chats: int = 0
     deleted: set[str] = field(default_factory=set)
+    uploads: Uploads = field(default_factory=Uploads)
     _users: dict[str, str] = field(default_factory=dict)
     _generations: Counter[str] = field(default_factory=Counter)
     _revoked: set[str] = field(default_factory=set)
@@ -77,6 +81,7 @@ class SimulatorState:
         self.records.clear()
         self.totals = Totals()
         self.chats = 0
+        self.uploads.clear()
         for forgotten in (self.sign_ins, self.deleted, self._generations, self._revoked, self._attempts, self._faults):
             forgotten.clear()
 
@@ -152,12 +157,7 @@ class SimulatorState:
     def begin(self, path: str, account: str, headers: dict[str, str], body: Any) -> ChatRecord:
         """A chat request has come in."""
         self.chats += 1
-        shown = dict(headers)
-        if "authorization" in shown:
-            shown["authorization"] = f"Bearer {account}"
-        if "cookie" in shown:
-            shown["cookie"] = f"token={account}"
-        record = ChatRecord(self.chats, path, account, shown, body, time.time())
+        record = ChatRecord(self.chats, path, account, shown_headers(headers, account), body, time.time())
         self.records.append(record)
         self.open[account] = self.open.get(account, 0) + 1
         return record
@@ -180,3 +180,9 @@ class SimulatorState:
             "totals": asdict(self.totals),
             "sign_ins": {email: asdict(counts) for email, counts in self.sign_ins.items()},
         }
+
+
+def shown_headers(headers: dict[str, str], account: str) -> dict[str, str]:
+    """Headers as they are recorded: with the account in the token's place."""
+    own = {"authorization": f"Bearer {account}", "cookie": f"token={account}"}
+    return {name: own.get(name, value) for name, value in headers.items()}

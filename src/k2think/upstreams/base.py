@@ -10,13 +10,25 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from msgspec import Struct
+
 from k2think.credentials.credential import Credential
 from k2think.dialogue.events import Event
 from k2think.dialogue.prompt import Prompt
 
 
+class Listed(Struct, frozen=True):
+    """A model as an upstream lists it. `sees`: whether it takes images; None where the list does not say."""
+
+    id: str
+    sees: bool | None = None
+
+
 class Upstream(Protocol):
-    """A service that hosts the model. Everything it raises is an `UpstreamError`."""
+    """A service that hosts the model.
+
+    Everything it raises is an `UpstreamError`, but `UnusableFile` for a document that nobody can read.
+    """
 
     def open(
         self, prompt: Prompt, model: str, credential: Credential
@@ -27,6 +39,6 @@ class Upstream(Protocol):
         """
         ...
 
-    async def models(self, credential: Credential) -> tuple[str, ...]:
-        """List the model ids, in the upstream's order."""
+    async def models(self, credential: Credential) -> tuple[Listed, ...]:
+        """List the models, in the upstream's order."""
         ...

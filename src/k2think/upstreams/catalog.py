@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from typing import Literal
 
 from msgspec import Struct
 
 from k2think.credentials.keeper import Keeper
 from k2think.errors import CredentialRejected, GatewayError, ModelNotFound, UpstreamError
-from k2think.upstreams.base import Upstream
+from k2think.upstreams.base import Listed, Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +37,22 @@ class Catalog:
     """Resolves model names; asks the upstream for its list when it must."""
 
     def __init__(
-        self, upstream: Upstream, keeper: Keeper, *, preferred: str = "", aliases: Mapping[str, str] | None = None
+        self,
+        upstream: Upstream,
+        keeper: Keeper,
+        *,
+        preferred: str = "",
+        aliases: Mapping[str, str] | None = None,
+        vision: Literal["auto", "true", "false"] = "auto",
     ) -> None:
         self._upstream = upstream
         self._keeper = keeper
         self._preferred = preferred
         self._aliases = {name.lower(): target for name, target in (aliases or {}).items()}
         self._alias_names = tuple(aliases or ())
+        self._vision = vision
         self._ids: dict[str, str] = {}  # lower case → the upstream's own writing
+        self._seeing: frozenset[str] = frozenset()  # the ids of models that see, as the upstream says
         self._listed_at = float("-inf")
         self._failure: GatewayError | None = None
         self._failed_at = float("-inf")
@@ -60,6 +69,16 @@ class Catalog:
         if found is None:
             raise ModelNotFound(name)
         return Model(found, hidden)
+
+    async def sees(self, name: str) -> bool:
+        """Say whether the model takes images; one of which the upstream does not say so does not.
+
+        Raises what `resolve` raises.
+        """
+        if self._vision != "auto":
+            return self._vision == "true"
+        await self.refresh(max_age=LIST_AGE)
+        return (await self.resolve(name)).id in self._seeing
 
     async def names(self) -> tuple[str, ...]:
         """All names a client can use. An upstream that cannot be asked leaves the list as it was."""
@@ -80,12 +99,13 @@ class Catalog:
             if self._failed_at > asked and self._failure:
                 raise self._failure  # it has just been asked, for those who waited too
             try:
-                ids = await self._list()
+                listed = await self._list()
             except GatewayError as error:
                 self._failure, self._failed_at = error, time.monotonic()
                 raise
-            if ids:  # with its model server down the service lists nothing: no news then
-                self._ids = {id_.lower(): id_ for id_ in ids}
+            if listed:  # with its model server down the service lists nothing: no news then
+                self._ids = {model.id.lower(): model.id for model in listed}
+                self._seeing = frozenset(model.id for model in listed if model.sees)
             self._listed_at = time.monotonic()
 
     def _id_of(self, base: str) -> str | None:
@@ -99,12 +119,12 @@ class Catalog:
         likely = (id_ for key, id_ in self._ids.items() if "k2-think" in key)
         return next(likely, next(iter(self._ids.values()), K2_THINK))
 
-    async def _list(self) -> tuple[str, ...]:
+    async def _list(self) -> tuple[Listed, ...]:
         tried: set[str] = set()
         while True:
             lease = await self._keeper.lease(tried)
             try:
-                ids = await self._upstream.models(lease.credential)
+                listed = await self._upstream.models(lease.credential)
             except UpstreamError as error:
                 self._keeper.failed(lease, error)
                 tried.add(lease.credential.id)
@@ -112,6 +132,6 @@ class Catalog:
                     raise
             else:
                 self._keeper.succeeded(lease)
-                return ids
+                return listed
             finally:
                 self._keeper.release(lease)

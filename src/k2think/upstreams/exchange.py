@@ -13,6 +13,7 @@ import msgspec
 from k2think import sse
 from k2think.dialogue.events import Event
 from k2think.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from k2think.upstreams.base import Listed
 from k2think.upstreams.frames import FrameReader
 from k2think.upstreams.refusals import Speaker, error_of_status
 from k2think.upstreams.transport import Reply, Transport
@@ -34,8 +35,8 @@ async def converse(
 
 async def list_models(
     transport: Transport, url: str, headers: Mapping[str, str], *, owns_tokens: Speaker
-) -> tuple[str, ...]:
-    """Ask for the model ids: `{"data": [{"id": …}]}` or a bare list."""
+) -> tuple[Listed, ...]:
+    """Ask for the models: `{"data": [{"id": …}]}` or a bare list."""
     try:
         async with (
             asyncio.timeout(MODELS_PATIENCE),
@@ -52,8 +53,27 @@ async def list_models(
     entries: Any = found.get("data") if isinstance(found, dict) else found
     if not isinstance(entries, list):
         raise UpstreamUnavailable("The upstream's list of models holds no list.")
-    ids = (entry.get("id") for entry in entries if isinstance(entry, dict))
-    return tuple(dict.fromkeys(id_ for id_ in ids if isinstance(id_, str) and id_))
+    listed = {
+        entry["id"]: Listed(entry["id"], _sees(entry))
+        for entry in reversed(entries)
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]
+    }
+    return tuple(reversed(listed.values()))
+
+
+def _sees(entry: dict[str, Any]) -> bool | None:
+    """What a list says of a model's eyes: in Open WebUI's words, or in those of OpenRouter and llama.cpp."""
+    said = _within(entry, "info", "meta", "capabilities", "vision")
+    if isinstance(said, bool):
+        return said
+    modalities = _within(entry, "architecture", "input_modalities")
+    return "image" in modalities if isinstance(modalities, list) else None
+
+
+def _within(found: Any, *path: str) -> Any:
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 async def _check(reply: Reply, owns_tokens: Speaker) -> None:

@@ -12,6 +12,7 @@ from k2think.credentials.credential import Credential
 from k2think.dialogue.events import Event
 from k2think.dialogue.prompt import OutputFormat, Prompt, Tool, Toolbox
 from k2think.errors import RequestRefused
+from k2think.upstreams.base import Listed
 from k2think.upstreams.exchange import converse, list_models
 from k2think.upstreams.refusals import Speaker
 from k2think.upstreams.transport import Transport
@@ -34,8 +35,8 @@ class OpenAIUpstream:
             self._transport, self._url, _headers(credential), payload(prompt, model), owns_tokens=Speaker.MODEL_SERVER
         )
 
-    async def models(self, credential: Credential) -> tuple[str, ...]:
-        """List the model ids."""
+    async def models(self, credential: Credential) -> tuple[Listed, ...]:
+        """List the models."""
         return await list_models(
             self._transport, self._models_url, _headers(credential), owns_tokens=Speaker.MODEL_SERVER
         )

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+import ipaddress
+import socket
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from k2think import __version__
 from k2think.errors import UpstreamTimeout, UpstreamUnavailable
@@ -24,6 +28,21 @@ USER_AGENT = f"k2think-api-proxy/{__version__}"
 
 MAX_WHOLE_BODY = 32 * 1024 * 1024
 """Bytes of an answer that comes in one piece; far above any completion."""
+
+MAX_ADDRESSES = 4
+"""Addresses of one checked name that are tried; its owner could give us hundreds to knock at."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class AddressRefused(UpstreamUnavailable):
+    """No connection was made, because the address is none that this transport may connect to."""
+
+
+def look_up(name: str) -> list[str]:
+    """The addresses of a name, in the system's order of preference; blocks. Raises `OSError`."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +148,53 @@ class Reply:
 
 
 class Transport:
-    """The long-lived HTTP client. Between `start` and `close` it belongs to one event loop."""
+    """The long-lived HTTP client. Between `start` and `close` it belongs to one event loop.
 
-    def __init__(self, *, patience: Patience, max_connections: int, proxy: str | None = None) -> None:
+    With `may_connect` it is one for strangers: it connects only to addresses of which that says yes, asks for plain
+    bodies and gives compressed ones as they are, and keeps no connection. Not to be used with a proxy.
+    """
+
+    def __init__(
+        self,
+        *,
+        patience: Patience,
+        max_connections: int,
+        proxy: str | None = None,
+        may_connect: Callable[[Address], bool] | None = None,
+        find: Callable[[str], list[str]] = look_up,
+    ) -> None:
         self._patience = patience
         self._max_connections = max_connections
         self._proxy = proxy
+        self._may_connect = may_connect
+        self._find = find
+        self._door: _Door | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
         """Open the client."""
+        limit = self._max_connections
+        if self._may_connect is None:
+            connector = aiohttp.TCPConnector(limit=limit, ttl_dns_cache=60)
+        else:
+            self._door = _Door(self._may_connect, self._find, limit)
+            connector = aiohttp.TCPConnector(
+                limit=limit,
+                use_dns_cache=False,  # each connection is made to what was looked up and checked for it alone
+                force_close=True,
+                resolver=self._door,
+                socket_factory=self._door.socket,
+            )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, ttl_dns_cache=60),
+            connector=connector,
+            auto_decompress=self._door is None,
             cookie_jar=aiohttp.DummyCookieJar(),  # many accounts share this client: a cookie must never stick
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect),
             # Named are only the codings that the client decodes by itself.
-            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip, deflate"},
+            headers={
+                "User-Agent": USER_AGENT,
+                "Accept-Encoding": "gzip, deflate" if self._door is None else "identity",
+            },
             trust_env=False,
         )
 
@@ -153,28 +203,109 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._door is not None:
+            await self._door.close()
+            self._door = None
 
     @contextlib.asynccontextmanager
     async def request(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | AsyncIterable[bytes] | None = None
     ) -> AsyncIterator[Reply]:
-        """Send a request; give the answer once its head is there. Raises `UpstreamUnavailable`, `UpstreamTimeout`."""
+        """Send a request; give the answer once its head is there. Raises `UpstreamUnavailable`, `UpstreamTimeout`.
+
+        A body that comes in pieces needs its Content-Length in the headers, or it goes in chunks.
+        """
         if self._session is None:
             raise UpstreamUnavailable("The gateway is not running.")
-        started = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        sending: _Sending | None = None
         try:
-            async with asyncio.timeout(self._patience.first_event):
+            async with asyncio.timeout(self._patience.first_event) as limit:
+                if isinstance(body, AsyncIterable):
+                    body = sending = _Sending(body, limit, self._patience)
                 with _translated():
                     response = await self._session.request(
                         method, url, headers=headers, data=body, proxy=self._proxy, allow_redirects=False
                     )
+                if sending:
+                    sending.stop_watching()
+                    started = loop.time()  # how long the sending took is no part of the answer
         except TimeoutError:
+            if sending and sending.under_way:
+                raise UpstreamTimeout("The upstream was too slow in taking the request (REQUEST_TIMEOUT).") from None
             waited = self._patience.first_event
             raise UpstreamTimeout(
                 f"The upstream did not begin to answer within {waited:g} s (FIRST_EVENT_TIMEOUT)."
             ) from None
         async with Reply(response, self._patience, started) as reply:
             yield reply
+
+
+class _Sending:
+    """A body on its way out, which may take long: what is watched is how long the connection takes for each piece.
+
+    All of it may take as long as a whole answer. The wait for the answer begins at its end.
+    """
+
+    def __init__(self, pieces: AsyncIterable[bytes], limit: asyncio.Timeout, patience: Patience) -> None:
+        self.under_way = False
+        self._pieces = pieces
+        self._limit: asyncio.Timeout | None = limit
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + patience.total
+
+    def stop_watching(self) -> None:
+        """The answer has come, which may be before the end."""
+        self._limit = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.under_way = True
+        async for piece in self._pieces:
+            self._wait(min(self._loop.time() + self._patience.silence, self._end))
+            yield piece  # comes back when the connection has room again
+        self.under_way = False
+        self._wait(self._loop.time() + self._patience.first_event)
+
+    def _wait(self, until: float) -> None:
+        if self._limit is not None:
+            self._limit.reschedule(until)
+
+
+class _Door(AbstractResolver):
+    """Lets connections out to allowed addresses only.
+
+    The HTTP client asks `resolve` for the addresses of a name, and `socket` for a socket to each address before it
+    connects: also to one that stands in the URL itself. So what is checked is what is connected to.
+    """
+
+    def __init__(self, may_connect: Callable[[Address], bool], find: Callable[[str], list[str]], threads: int) -> None:
+        self._may_connect = may_connect
+        self._find = find
+        # Threads of its own: a name server that does not answer must not hold up the look-ups of the service.
+        self._threads = ThreadPoolExecutor(threads, "look-up")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, self._find, host)
+        allowed = [address for address in found if self._may_connect(ipaddress.ip_address(address))]
+        if not allowed:
+            raise AddressRefused("None of the host's addresses may be connected to.")
+        return [
+            {"hostname": host, "host": address, "port": port, "family": family, "proto": 0, "flags": 0}
+            for address in allowed[:MAX_ADDRESSES]
+        ]
+
+    def socket(self, wanted: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = wanted
+        if not self._may_connect(ipaddress.ip_address(address[0])):
+            raise AddressRefused("The address may not be connected to.")
+        return socket.socket(family, kind, protocol)
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 @contextlib.contextmanager

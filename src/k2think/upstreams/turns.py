@@ -4,17 +4,21 @@ The template knows one system text at the beginning, then users and assistants; 
 texts without a word, and two users in a row or an assistant at the end break the prompt it writes.
 
 Calls and their results are still turns of their own only where the upstream takes them as such; those go as they are.
+A turn with images is a list of parts, in OpenAI's form too. Documents have no place in a turn.
 """
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from k2think.dialogue.prompt import Message, ToolCall
+from k2think.dialogue.prompt import Image, Message, ToolCall
 
 BLOCK = "\n\n"
 """Between texts that become one turn."""
+
+Content: TypeAlias = str | list[dict[str, Any]]
 
 
 def fold(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -34,10 +38,11 @@ def fold(messages: Sequence[Message]) -> list[dict[str, Any]]:
             mergeable = False
             continue
         role = "assistant" if message.role == "assistant" else "user"
+        content = _with_images(message) if message.attachments else message.text
         if mergeable and folded[-1]["role"] == role:
-            folded[-1]["content"] = BLOCK.join(filter(None, (folded[-1]["content"], message.text)))
+            folded[-1]["content"] = _joined(folded[-1]["content"], content)
         else:
-            folded.append({"role": role, "content": message.text})
+            folded.append({"role": role, "content": content})
             mergeable = True
     if not folded:
         return [{"role": "user", "content": BLOCK.join(system)}]
@@ -46,6 +51,36 @@ def fold(messages: Sequence[Message]) -> list[dict[str, Any]]:
     if system:
         folded.insert(0, {"role": "system", "content": BLOCK.join(system)})
     return folded
+
+
+def _with_images(message: Message) -> Content:
+    """The text, and the images behind it as data URLs."""
+    images = [
+        {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{_base64(image.data)}"}}
+        for image in message.attachments
+        if isinstance(image, Image)
+    ]
+    return [*_parts(message.text), *images] if images else message.text
+
+
+def _joined(one: Content, other: Content) -> Content:
+    if isinstance(one, str) and isinstance(other, str):
+        return BLOCK.join(filter(None, (one, other)))
+    before, behind = _parts(one), _parts(other)
+    if before and behind and before[-1]["type"] == behind[0]["type"] == "text":
+        text = BLOCK.join((before.pop()["text"], behind.pop(0)["text"]))
+        before.append({"type": "text", "text": text})
+    return [*before, *behind]
+
+
+def _parts(content: Content) -> list[dict[str, Any]]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return list(content)
+
+
+def _base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def _kept(message: Message) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """From OpenAI's chat request to the gateway's own words.
 
-What cannot be honoured is refused here, naming the field: a client that asked for an image to be looked at, or
-for likelihoods, must not get an answer as if it had not asked. What only concerns OpenAI's own house (store, metadata,
+What cannot be honoured is refused here, naming the field: a client that asked for a sound to be heard, or for
+likelihoods, must not get an answer as if it had not asked. What only concerns OpenAI's own house (store, metadata,
 service_tier, verbosity, ...) is let be: an answer without it is still the answer.
 """
 
@@ -12,8 +12,9 @@ from typing import assert_never
 import msgspec
 from msgspec import Struct
 
-from k2think.dialogue.prompt import Message, OutputFormat, Prompt, ReasoningFormat, Sampling, ToolCall
+from k2think.dialogue.prompt import Attachment, Message, OutputFormat, Prompt, ReasoningFormat, Sampling, ToolCall
 from k2think.errors import InvalidRequest
+from k2think.wire.openai_chat.attached import attached_file, attached_image
 from k2think.wire.openai_chat.schema import (
     UNSUPPORTED,
     AssistantMessage,
@@ -147,7 +148,7 @@ def _messages(request: ChatRequest) -> tuple[Message, ...]:
             case SystemMessage() | DeveloperMessage():
                 messages.append(Message("system", _text(message.content, place), name=message.name))
             case UserMessage():
-                messages.append(Message("user", _text(message.content, place), name=message.name))
+                messages += _user_turn(message, place)
             case AssistantMessage():
                 calls = _calls(message)
                 if message.function_call is not None:
@@ -167,6 +168,33 @@ def _messages(request: ChatRequest) -> tuple[Message, ...]:
             case _:
                 assert_never(message)
     return tuple(messages)
+
+
+def _user_turn(message: UserMessage, place: str) -> list[Message]:
+    """The turn; several, where text follows what is attached."""
+    if isinstance(message.content, str):
+        return [Message("user", message.content, name=message.name)]
+    turns: list[Message] = []
+    texts: list[str] = []
+    attached: list[Attachment] = []
+
+    def end_turn() -> None:
+        turns.append(Message("user", "\n".join(texts), name=message.name, attachments=tuple(attached)))
+        texts.clear()
+        attached.clear()
+
+    for index, part in enumerate(message.content):
+        here = f"{place}.content[{index}]"
+        if isinstance(part, ImagePart):
+            attached.append(attached_image(part, here))
+        elif isinstance(part, FilePart):
+            attached.append(attached_file(part, here))
+        else:
+            if attached:
+                end_turn()
+            texts.append(_text_of_part(part, here, said_by_assistant=False))
+    end_turn()
+    return turns
 
 
 def _calls(message: AssistantMessage) -> list[ToolCall]:
@@ -197,18 +225,19 @@ def _text_of_part(part: Part, place: str, said_by_assistant: bool) -> str:
             return part.text
         case RefusalPart():
             if not said_by_assistant:
-                message = f"Invalid value for '{place}.type': 'refusal' is for turns of the assistant."
-                raise InvalidRequest(message, param=f"{place}.type", code="invalid_value")
+                raise _misplaced("refusal", "the assistant", place)
             return part.refusal
         case ImagePart():
-            raise _unreadable("images", place, "image_not_supported")
-        case AudioPart():
-            raise _unreadable("audio", place, "audio_not_supported")
+            raise _misplaced("image_url", "the user", place)
         case FilePart():
-            raise _unreadable("files", place, "file_not_supported")
+            raise _misplaced("file", "the user", place)
+        case AudioPart():
+            message = f"Invalid '{place}': audio cannot be heard here. Send its transcript as text."
+            raise InvalidRequest(message, param=place, code="audio_not_supported")
         case _:
             assert_never(part)
 
 
-def _unreadable(what: str, place: str, code: str) -> InvalidRequest:
-    return InvalidRequest(f"Invalid '{place}': {what} cannot be read here, only text.", param=place, code=code)
+def _misplaced(kind: str, whose: str, place: str) -> InvalidRequest:
+    message = f"Invalid value for '{place}.type': '{kind}' is for turns of {whose}."
+    return InvalidRequest(message, param=f"{place}.type", code="invalid_value")

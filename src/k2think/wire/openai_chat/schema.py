@@ -48,16 +48,34 @@ class RefusalPart(Struct, tag_field="type", tag="refusal", frozen=True, gc=False
     refusal: str
 
 
+class ImageUrl(Struct, frozen=True, gc=False):
+    """Where an image is: a data URL, an http or https URL, or the id of an uploaded file."""
+
+    url: str
+
+
 class ImagePart(Struct, tag_field="type", tag="image_url", frozen=True, gc=False):
-    """An image."""
+    """An image. Some clients write the URL without the object around it."""
+
+    image_url: ImageUrl | str
 
 
 class AudioPart(Struct, tag_field="type", tag="input_audio", frozen=True, gc=False):
     """A sound."""
 
 
+class FileSource(Struct, frozen=True, gc=False):
+    """Where a file is: an uploaded one by its id, or its content as a data URL or in Base64."""
+
+    file_id: str | None = None
+    file_data: str | None = None
+    filename: str | None = None
+
+
 class FilePart(Struct, tag_field="type", tag="file", frozen=True, gc=False):
-    """A document."""
+    """A file."""
+
+    file: FileSource
 
 
 Part: TypeAlias = TextPart | RefusalPart | ImagePart | AudioPart | FilePart

@@ -1,0 +1,32 @@
+"""Why a file has no text for us. It is raised without the file's name, which the reading process is not told."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """`code` is the error's code for the client; `why` follows "The file 'name' " and says what to do."""
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+        self.why = why
+
+
+def too_complex(what: str) -> Refusal:
+    """`what` it is that goes over a bound, with the bound."""
+    return Refusal("file_too_complex", f"{what}. Split it, or send the part that matters.")
+
+
+def unreadable(why: str = "is damaged") -> Refusal:
+    """It is not what it looks like, or broken."""
+    return Refusal("file_unreadable", f"{why}. Open it in its own program, save it anew and send that.")
+
+
+def encrypted() -> Refusal:
+    """It cannot be opened without a password."""
+    return Refusal("file_encrypted", "is protected by a password. Send it without one.")
+
+
+def without_text(why: str = "holds no text") -> Refusal:
+    """It was read to its end."""
+    return Refusal("file_without_text", f"{why}. Send a file with text in it.")

@@ -1,0 +1,203 @@
+"""Gives the text of a file. Whatever a library must read is read in a process of its own, with bounds.
+
+Results are remembered: a file that stands in a conversation's first turn comes again with each later one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import io
+import math
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import BinaryIO, TypeAlias
+
+from k2think.dialogue.prompt import Document, DocumentText
+from k2think.errors import Overloaded, UnusableFile
+from k2think.library.reading import plain
+from k2think.library.reading.process import read_apart
+from k2think.library.reading.refusal import Refusal, encrypted
+from k2think.library.reading.worker import Task
+from k2think.library.sniffing import DOCX, OLE, PPTX, XLSX, ending
+
+READERS = {"application/pdf": "pdf", DOCX: "word", XLSX: "sheets", PPTX: "slides", "text/html": "web_page"}
+"""Which module of `reading` reads what; other texts are only decoded."""
+SUPPORTED = "Send a text, Markdown, CSV, JSON, code, HTML, PDF, DOCX, XLSX or PPTX file."
+LONGEST_NAME = 100
+"""Characters of a file's name that are shown."""
+OCR_MEMORY = 4 * 1024**3
+OCR_PATIENCE = 60.0
+OCR_THREADS = 4
+OCR_TEXT = 20_000
+"""Characters of the text of an image."""
+ENTRY = 500
+"""Characters that a remembered result counts at least."""
+
+_PLAIN = {f"application/{kind}" for kind in ("json", "x-ndjson", "xml", "yaml", "toml")} | {"image/svg+xml"}
+_WITH_PASSWORD = "EncryptedPackage".encode("utf-16-le")
+_AT_ONCE = 1024 * 1024
+_GONE = "file_gone"
+
+_Key: TypeAlias = tuple[str, str, int]
+_Outcome: TypeAlias = DocumentText | Refusal
+
+
+class _Reading:
+    """One reading of a file, and how many requests wait for it."""
+
+    def __init__(self, task: asyncio.Task[_Outcome]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
+class Texts:
+    """Texts of files: at most `workers` processes at once, each of which may take `patience` seconds.
+
+    Of these it may compute for `effort` seconds, with `memory` bytes. `remembered`: characters of all the results that
+    are remembered.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int = 2,
+        patience: float = 30.0,
+        effort: int = 10,
+        memory: int = 1024**3,
+        remembered: int = 8_000_000,
+    ) -> None:
+        self._places = asyncio.Semaphore(workers)
+        self._patience = patience
+        self._effort = effort
+        self._memory = memory
+        self._room = remembered
+        self._remembered: OrderedDict[_Key, _Outcome] = OrderedDict()
+        self._readings: dict[_Key, _Reading] = {}
+
+    async def of(self, document: Document, limit: int) -> DocumentText:
+        """The first `limit` characters of its text.
+
+        Raises `UnusableFile`: `file_empty`, `file_without_text`, `file_encrypted`, `file_unreadable`,
+        `file_too_complex`, `file_type_not_supported` or `file_gone`; and `Overloaded` where no process is free.
+        """
+        key = (document.digest, ending(document.name), limit)
+        outcome = self._remembered.get(key)
+        if outcome is None:
+            outcome = await self._shared(key, document, limit)
+        else:
+            self._remembered.move_to_end(key)
+        if isinstance(outcome, Refusal):
+            raise UnusableFile(
+                f"The file{_shown(document.name)} {outcome.why}", param=document.place, code=outcome.code
+            )
+        return outcome
+
+    async def in_image(self, data: bytes) -> str:
+        """Text found in an image; "" where there is none, or where the extra `ocr` is not installed."""
+        if not can_see_text():
+            return ""
+        seconds = math.ceil(OCR_PATIENCE) * OCR_THREADS
+        try:
+            async with self._place():
+                found = await read_apart(Task("ocr", OCR_TEXT, OCR_MEMORY, seconds), data, OCR_PATIENCE)
+        except Refusal:
+            return ""
+        return found.text
+
+    async def _shared(self, key: _Key, document: Document, limit: int) -> _Outcome:
+        reading = self._readings.get(key)
+        if reading is None:
+            reading = self._readings[key] = _Reading(asyncio.create_task(self._outcome(document, limit)))
+        reading.waiting += 1
+        try:
+            outcome = await asyncio.shield(reading.task)
+        finally:
+            reading.waiting -= 1
+            if not reading.waiting:
+                reading.task.cancel()  # without effect where it is done
+                if self._readings.get(key) is reading:
+                    del self._readings[key]
+        self._remember(key, outcome)
+        return outcome
+
+    async def _outcome(self, document: Document, limit: int) -> _Outcome:
+        try:
+            return await self._read(document, limit)
+        except Refusal as refusal:
+            return refusal.with_traceback(None)
+        except FileNotFoundError:
+            return Refusal(_GONE, "is no longer there. Upload it again.")
+
+    async def _read(self, document: Document, limit: int) -> DocumentText:
+        kind = document.media_type
+        if not document.size:
+            raise Refusal("file_empty", "is empty. Send one with content.")
+        if reader := READERS.get(kind):
+            content = document.path or document.data or b""
+            task = Task(reader, limit, self._memory, self._effort)
+            async with self._place():
+                return await read_apart(task, content, self._patience)
+        if kind.startswith("text/") or kind in _PLAIN:
+            return await asyncio.to_thread(_read_plain, document, limit)
+        if kind == OLE:
+            if await asyncio.to_thread(_has_password, document):
+                raise encrypted()
+            raise Refusal("file_type_not_supported", "is of an old Office program. Save it as DOCX, XLSX or PPTX.")
+        raise Refusal("file_type_not_supported", f"is of a type that cannot be read ({kind}). {SUPPORTED}")
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Overloaded("Too many files are being read just now. Try again in a moment.") from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _remember(self, key: _Key, outcome: _Outcome) -> None:
+        if key in self._remembered or (isinstance(outcome, Refusal) and outcome.code == _GONE):
+            return
+        self._remembered[key] = outcome
+        self._room -= _cost(outcome)
+        while self._room < 0:
+            _, forgotten = self._remembered.popitem(last=False)
+            self._room += _cost(forgotten)
+
+
+def can_see_text() -> bool:
+    """Whether the optional extra that finds text in images is installed."""
+    return importlib.util.find_spec("rapidocr_onnxruntime") is not None
+
+
+def _opened(document: Document) -> BinaryIO:
+    return document.path.open("rb") if document.path else io.BytesIO(document.data or b"")
+
+
+def _read_plain(document: Document, limit: int) -> DocumentText:
+    with _opened(document) as file:
+        return plain.read(file, limit)
+
+
+def _has_password(document: Document) -> bool:
+    """New Office files with a password are packed into an old one, in a part of this name."""
+    before = b""
+    with _opened(document) as file:
+        while chunk := file.read(_AT_ONCE):
+            if _WITH_PASSWORD in before + chunk:
+                return True
+            before = chunk[-len(_WITH_PASSWORD) :]
+    return False
+
+
+def _shown(name: str) -> str:
+    short = name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "…"
+    return f" '{short}'" if name else ""
+
+
+def _cost(outcome: _Outcome) -> int:
+    return ENTRY + (len(outcome.text) if isinstance(outcome, DocumentText) else 0)

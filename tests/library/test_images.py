@@ -1,0 +1,63 @@
+"""What kind of image it is and how large."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import pytest
+from hostile_files import HOSTILE, STRANGE, vast_png
+from PIL import Image
+from samples import image
+
+from k2think.errors import UnusableFile
+from k2think.library.images import LARGEST, Picture, look_at
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_an_image_is_known(kind: str) -> None:
+    assert look_at(image(kind, (41, 32))) == Picture(f"image/{kind.lower()}", 41, 32)
+    assert look_at(image(kind, (41, 32)) + b"\x00" * 10).width == 41
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"exif": b"Exif\x00\x00"}])
+def test_every_form_of_webp_is_known(options: dict[str, object]) -> None:
+    out = io.BytesIO()
+    Image.new("RGBA", (301, 202), (1, 2, 3, 4)).save(out, "WEBP", **options)
+    assert look_at(out.getvalue()) == Picture("image/webp", 301, 202)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (vast_png(), "image_too_large"),
+        (vast_png(7072, 7072), "image_too_large"),
+        (b"\x89PNG" + b"\x00" * LARGEST, "image_too_large"),
+        (vast_png(0, 10), "invalid_image"),
+        (image("BMP"), "invalid_image"),
+        (image("TIFF"), "invalid_image"),
+        (b"", "invalid_image"),
+        *(((HOSTILE | STRANGE)[name]()[1], "invalid_image")
+          for name in (
+              "png-truncated", "jpeg-truncated", "gif-truncated", "webp-truncated", "png-only-magic", "html-as-png",
+              "svg-as-png", "gif-then-zip", "exe-as-pdf",
+          )),
+    ],
+)  # fmt: skip
+def test_an_image_that_cannot_be_used_is_refused(data: bytes, code: str) -> None:
+    with pytest.raises(UnusableFile) as caught:
+        look_at(data)
+    assert caught.value.code == code
+
+
+def test_the_most_pixels_are_taken() -> None:
+    assert look_at(vast_png(7071, 7071)).width == 7071
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_no_cut_and_no_broken_byte_is_more_than_refused(kind: str) -> None:
+    whole = image(kind)
+    for at in range(len(whole)):
+        for data in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
+            with contextlib.suppress(UnusableFile):
+                look_at(data)
