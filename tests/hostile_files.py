@@ -299,6 +299,26 @@ HOSTILE: dict[str, Callable[[], tuple[str, bytes]]] = {
 }
 """By what it is: a file's name and its bytes. None of them gives any text, and none is an image that can be used."""
 
+CODES = {
+    "empty": "file_empty",
+    "only-bom": "file_without_text",
+    "exe-as-pdf": "file_type_not_supported",
+    "zip": "file_type_not_supported",
+    "docx-with-password": "file_encrypted",
+    "docx-encrypted-members": "file_encrypted",
+    "doc-of-old": "file_type_not_supported",
+    "docx-bomb": "file_too_complex",
+    "xlsx-vast": "file_too_complex",
+    "docx-truncated": "file_unreadable",
+    "docx-laughs": "file_unreadable",
+    "pdf-encrypted": "file_encrypted",
+    "pdf-scanned": "file_without_text",
+    "pdf-10000-pages": "file_too_complex",
+    "pdf-forms-in-a-circle": "file_too_complex",
+    "png-vast": "image_not_supported",
+}
+"""Of some of them the code of the error."""
+
 STRANGE: dict[str, Callable[[], tuple[str, bytes]]] = {
     "lone-surrogates": lambda: ("halves.txt", b"\xed\xa0\x80\xed\xb0\x80" * 100),
     "lone-surrogates-utf16": lambda: ("halves.txt", b"\xff\xfe" + b"\x00\xd8" * 1000),

@@ -82,6 +82,15 @@ class _Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self.ready.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.connections:
+            await super().shutdown(sockets)
+            return
+        # There is nobody whom to leave a moment, as uvicorn does in any case: hundreds of tests would wait for it.
+        for server in self.servers:
+            server.close()
+        await self.lifespan.shutdown()
+
     async def main_loop(self) -> None:
         # Once is enough for the Date header, and being told to stop is quicker than looking every 0.1 s.
         await self.on_tick(0)

@@ -387,3 +387,16 @@ def test_sections_can_be_made_by_hand() -> None:
     settings = Settings(access=Access.model_validate({"valid_api_key": "a,b"}))
     assert keys(settings) == ["a", "b"]
     assert settings.server.max_body_bytes == 32 * 1024 * 1024
+
+
+def test_files_for_a_server_that_takes_none_are_warned_of(tmp_path: Path) -> None:
+    url = {"K2THINK_API_URL": "http://localhost:9/v1/chat/completions", "VALID_API_KEY": "k"}
+    (warning,) = Settings.load(url | {"FILE_MODE": "upstream"}, directory=tmp_path).warnings
+    assert warning.startswith("FILE_MODE=upstream is ignored")
+    assert not Settings.load(url | {"FILE_MODE": "text"}, directory=tmp_path).warnings
+
+
+@pytest.mark.parametrize(("said", "meant"), [("auto", "auto"), ("TRUE", True), ("0", False), ("no", False)])
+def test_vision_is_said_in_the_words_of_a_flag(said: str, meant: bool | str, tmp_path: Path) -> None:
+    settings = Settings.load({"VALID_API_KEY": "k", "UPSTREAM_VISION": said}, directory=tmp_path)
+    assert settings.upstream.upstream_vision == meant

@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> ASGIApp:
         allow_origins=settings.server.cors_origins,
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["x-request-id", "retry-after"],
+        expose_headers=["x-request-id", "retry-after", "content-disposition"],
     )
     return _Front(ServerErrorMiddleware(_Doors(cors, inner), handler=internal_error), web)
 

@@ -107,7 +107,9 @@ def demo(port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the g
     except AddressUnusable as error:
         _cannot_start(error)
     configure_logging("INFO", debug=False)
-    service = create_simulator(SimulatorOptions(models=("MBZUAI-IFM/K2-Think",), first_delay=0.1, delay=0.005))
+    service = create_simulator(
+        SimulatorOptions(models=("MBZUAI-IFM/K2-Think",), first_delay=0.1, delay=0.005, vision=False)
+    )
     with (
         tempfile.TemporaryDirectory(prefix="k2think-demo-") as folder,
         running_beside(service, upstream),

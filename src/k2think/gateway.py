@@ -182,7 +182,7 @@ class Gateway:
         return transport
 
     def _public_web(self) -> PublicWeb:
-        web = PublicWeb(max_bytes=self.settings.files.max_file_bytes)
+        web = PublicWeb()
         self._clients.append(web)
         return web
 

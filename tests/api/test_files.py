@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import json
@@ -19,9 +20,12 @@ import openai
 import pytest
 from conftest import KEY, Stage, staging
 from rawhttp import RawAnswer, parsed
+from starlette.types import Message
 from waiting import until
 
-from k2think.api import multipart
+from k2think.api import files, multipart
+from k2think.library import deposit
+from k2think.library.shelf import Shelf
 
 SCHEMAS = Path(__file__).resolve().parents[2].parent / "shared" / "openai-schemas"
 OTHER_KEY = "sk-other-key"
@@ -158,6 +162,7 @@ def test_another_key_sees_nothing(stage: Stage) -> None:
         ({"expires_after[anchor]": "created_at", "expires_after[seconds]": "3599"}, "expires_after[seconds]"),
         ({"expires_after[anchor]": "created_at", "expires_after[seconds]": "2592001"}, "expires_after[seconds]"),
         ({"expires_after[anchor]": "created_at", "expires_after[seconds]": "1e4"}, "expires_after[seconds]"),
+        ({"expires_after": "3600"}, "expires_after"),
     ],
 )
 def test_a_bad_field_is_named_and_nothing_kept(stage: Stage, folder: Path, fields: dict[str, str], param: str) -> None:
@@ -168,7 +173,14 @@ def test_a_bad_field_is_named_and_nothing_kept(stage: Stage, folder: Path, field
 
 @pytest.mark.parametrize(
     ("query", "param"),
-    [("limit=0", "limit"), ("limit=10001", "limit"), ("limit=x", "limit"), ("order=up", "order")],
+    [
+        ("limit=0", "limit"),
+        ("limit=10001", "limit"),
+        ("limit=x", "limit"),
+        ("order=up", "order"),
+        ("after=zzz", "after"),
+        (f"order=asc&after=file-{'0' * 29}", "after"),
+    ],
 )
 def test_a_bad_query_is_told(stage: Stage, query: str, param: str) -> None:
     answer = stage.http.get(f"/v1/files?{query}")
@@ -267,8 +279,52 @@ def test_a_chunked_upload_is_an_upload_too(stage: Stage) -> None:
     assert stage.http.get(f"/v1/files/{answer.json()['id']}/content").content == b"\r\n--B-"
 
 
-def test_a_hundred_uploads_at_once_are_all_whole(stage: Stage, folder: Path) -> None:
-    noise = random.Random(2).randbytes(300_000)
+def test_a_cursor_outlives_its_file(stage: Stage) -> None:
+    older, newer = (upload(stage, fields={"purpose": "cursor"}).json()["id"] for _ in range(2))
+    stage.http.delete(f"/v1/files/{newer}")
+    page = stage.http.get(f"/v1/files?purpose=cursor&after={newer}").json()
+    assert [file["id"] for file in page["data"]] == [older]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/files", "GET, POST"),
+        ("POST", "/v1/files/x", "GET, DELETE"),
+        ("DELETE", "/v1/files/x/content", "GET"),
+        ("POST", "/v1/models", "GET"),
+    ],
+)
+def test_a_wrong_method_is_told_all_the_right_ones(stage: Stage, method: str, path: str, allowed: str) -> None:
+    answer = stage.http.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+def test_a_defect_of_ours_is_told_in_openais_shape(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Shelf, "find")
+    answer = stage.http.get("/v1/files/x")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    assert "find" not in answer.text
+
+
+def test_a_client_that_takes_nothing_holds_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stuck(*_: Message) -> Any:
+        sent.append(1)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    sent: list[int] = []
+    monkeypatch.setattr(files, "STUCK_AFTER", 0.05)
+    (tmp_path / "a").write_bytes(b"x")
+    file = (tmp_path / "a").open("rb")
+    asyncio.run(asyncio.wait_for(files.Download(file, {})({"type": "http"}, stuck, stuck), 30))
+    assert sent
+    assert file.closed
+
+
+def test_a_hundred_uploads_at_once_are_all_whole(stage: Stage, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "PIECE", 4096)  # so that each is written by several threads in turn
+    noise = random.Random(2).randbytes(20_000)
     contents = [b"%d" % number + noise for number in range(100)]
     limits = httpx.Limits(max_connections=None)
     with (
@@ -277,24 +333,21 @@ def test_a_hundred_uploads_at_once_are_all_whole(stage: Stage, folder: Path) -> 
     ):
         answers = list(pool.map(lambda content: upload(stage, content, http=http), contents))
     for answer, content in zip(answers, contents, strict=True):
-        file_id = answer.json()["id"]
-        kept = stage.http.get(f"/v1/files/{file_id}/content").content
+        kept = stage.http.get(f"/v1/files/{answer.json()['id']}/content").content
         assert hashlib.sha256(kept).digest() == hashlib.sha256(content).digest()
-        assert stage.http.delete(f"/v1/files/{file_id}").status_code == 200
     assert incoming(folder) == []
 
 
-def test_over_the_quota_is_told_until_something_is_deleted(stage: Stage, folder: Path) -> None:
-    file_id = upload(stage).json()["id"]
+def test_over_the_quota_is_told_until_there_is_room(
+    stage: Stage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deposit, "MEASURE_EVERY", 0.0)
     big = folder / "data" / "files" / "contents" / "00" / ("0" * 64)
     big.parent.mkdir(exist_ok=True)
     with big.open("wb") as file:
-        file.truncate((QUOTA_MB - 1) * MB)  # of holes: what another process has put there
-    stage.http.delete(f"/v1/files/{file_id}")  # what lies there is counted again
-    answer = upload(stage, b"x" * 2 * MB)
+        file.truncate(QUOTA_MB * MB)  # of holes: what another process has put there
+    answer = upload(stage)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "files_quota_exceeded")
     assert incoming(folder) == []
-    file_id = upload(stage, b"x" * (MB - 1000)).json()["id"]
     big.unlink()
-    stage.http.delete(f"/v1/files/{file_id}")
-    assert upload(stage, b"x" * 2 * MB).status_code == 200
+    assert upload(stage).status_code == 200

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from k2think.api.multipart import Form, file_name_of, parameters_of
+from k2think.api.multipart import MAX_FIELDS_BYTES, Body, Form, file_name_of, parameters_of, receiving
 from k2think.errors import BodyTooLarge, InvalidRequest
+from k2think.library.shelf import Shelf
 
 
 class Slip(io.BytesIO):
@@ -94,6 +100,13 @@ def test_a_broken_form_is_refused_by_what_is_wrong(body: bytes, message: str) ->
         ("filename*=no-such''%E6%95%B0.txt", "数.txt"),
         ('filename="=?utf-8?B?5pWwLnR4dA==?="', "数.txt"),
         ('filename="=?utf-8?Q?=E6=95=B0.txt?="', "数.txt"),
+        ("filename*=idna''a.txt; filename=plain.txt", "plain.txt"),
+        ("filename*=no-such''%FF; filename=plain.txt", "plain.txt"),
+        ("filename*=undefined''a.txt", "a.txt"),
+        ("filename*=punycode''%ff.txt", "\ufffd.txt"),
+        ("filename*=a\0b''a.txt", "a.txt"),
+        ('filename="=?ü?Q?a.txt?="', "=?ü?Q?a.txt?="),
+        ('filename="=?idna?Q?=FF.txt?="', "=?idna?Q?=FF.txt?="),
         ('filename="=?no-such?B?5pWwLnR4dA==?="', "=?no-such?B?5pWwLnR4dA==?="),
         ('filename=""', ""),
         ("other=x", None),
@@ -101,3 +114,52 @@ def test_a_broken_form_is_refused_by_what_is_wrong(body: bytes, message: str) ->
 )
 def test_a_file_name_is_read_in_each_way_of_writing_it(parameters: str, expected: str | None) -> None:
     assert file_name_of(parameters_of(f'form-data; name="file"; {parameters}'.encode())) == expected
+
+
+class Measured(bytes):
+    """A piece that counts how often it is asked for its length."""
+
+    asked = 0
+
+    def __len__(self) -> int:
+        Measured.asked += 1
+        return super().__len__()
+
+
+def received(pieces: Iterable[bytes], folder: Path) -> tuple[Body, Form]:
+    """Take the pieces in as an upload without an announced length."""
+    left = iter(pieces)
+
+    async def receive() -> dict[str, Any]:
+        piece = next(left, None)
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+    async def take() -> Form:
+        scope = {"type": "http", "headers": [(b"content-type", b"multipart/form-data; boundary=B")]}
+        async with receiving(scope, body, shelf) as (form, _):
+            return form
+
+    shelf = Shelf(folder, max_bytes=1024, quota_bytes=10**9, ttl=0)
+    body = Body(receive)
+    return body, asyncio.run(take())
+
+
+def test_a_form_that_comes_byte_by_byte_costs_each_byte_once(tmp_path: Path) -> None:
+    whole = PURPOSE + FILE + END
+    body, form = received((Measured(whole[n : n + 1]) for n in range(len(whole))), tmp_path)
+    assert (body.received, form.fields) == (len(whole), {"purpose": "user_data"})
+    assert Measured.asked <= 2 * len(whole)
+
+
+def test_what_comes_behind_the_end_is_not_taken_for_ever(tmp_path: Path) -> None:
+    taken = 0
+
+    def pieces() -> Iterable[bytes]:
+        nonlocal taken
+        for piece in itertools.chain([PURPOSE + FILE + END], itertools.repeat(bytes(65536), 100)):
+            taken += len(piece)
+            yield piece
+
+    with pytest.raises(BodyTooLarge, match="behind its end"):
+        received(pieces(), tmp_path)
+    assert taken < 3 * MAX_FIELDS_BYTES

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2think.dialogue.prompt import Document, DocumentText, Message
-from k2think.inband.documents import describe_image, write_documents
+from k2think.inband.documents import describe_image, name_documents, write_documents
 
 
 def document(digest: str, name: str = "") -> Document:
@@ -76,6 +76,23 @@ def test_the_budget_is_kept_and_used(contents: list[str], budget: int) -> None:
     assert letters <= budget
     assert all(content.startswith(piece) for content, piece in zip(contents, shown, strict=True))
     assert shown == contents or letters > budget - len(contents)
+
+
+def test_a_file_without_a_name() -> None:
+    turn = Message("user", "", attachments=(Document("", "text/plain", "a", 1),))
+    first, second = write_documents((turn, turn), {"a": DocumentText("one")}, 100)
+    assert first.text == "<file>\none\n</file>"
+    assert second.text == "[The file is attached here again; its text stands above.]"
+
+
+def test_a_turn_that_is_nothing_but_files_names_them() -> None:
+    files = Message("user", "", attachments=(document("a"), document("b")))
+    said = Message("user", "Read.", attachments=(document("a"),))
+    empty = Message("assistant", "")
+    named, *others = name_documents((files, said, empty))
+    assert named.text == '[The file "a.txt" is attached.]\n[The file "b.txt" is attached.]'
+    assert named.attachments == files.attachments
+    assert others == [said, empty]
 
 
 def test_an_image_in_words() -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from k2think.errors import FileTooLarge, GatewayError, NoRoomForFile
+from k2think.library import deposit as deposits
+from k2think.library.deposit import RECORDS_BYTES
 from k2think.library.records import FileRecord
 from k2think.library.shelf import STALE_AFTER, Shelf
+from k2think.storage.directory import DirectoryStorage
 
 NOW = 1_790_000_000.5
 MB = 1024 * 1024
@@ -106,7 +109,7 @@ def test_pages_go_by_age_both_ways(tmp_path: Path) -> None:
 
 
 def test_equal_contents_are_kept_once_and_until_the_last_is_deleted(tmp_path: Path) -> None:
-    shelf = shelf_at(tmp_path, quota_bytes=3 * MB)
+    shelf = shelf_at(tmp_path, quota_bytes=3 * MB + 4 * RECORDS_BYTES)
     one, two = (add(shelf, b"x" * MB, owner=owner) for owner in (ANN, BOB))
     add(shelf, b"x" * MB)  # 3 MB came, 1 MB stays: there is room for 2 more
     add(shelf, b"y" * 2 * MB)
@@ -135,8 +138,9 @@ def test_what_is_too_large_is_stopped_as_it_comes(tmp_path: Path) -> None:
 
 
 def test_the_quota_counts_what_lies_there_and_what_comes(tmp_path: Path) -> None:
-    add(shelf_at(tmp_path, quota_bytes=4 * MB), b"a" * 2 * MB)
-    shelf = shelf_at(tmp_path, quota_bytes=4 * MB)  # another process
+    quota_bytes = 4 * MB + 3 * RECORDS_BYTES
+    add(shelf_at(tmp_path, quota_bytes=quota_bytes), b"a" * 2 * MB)
+    shelf = shelf_at(tmp_path, quota_bytes=quota_bytes)  # another process
     first, second = shelf.begin(), shelf.begin()
     first.write(b"b" * MB)
     second.write(b"c" * MB)
@@ -146,8 +150,35 @@ def test_the_quota_counts_what_lies_there_and_what_comes(tmp_path: Path) -> None
     second.discard()
     first.write(b"b" * MB)
     with pytest.raises(NoRoomForFile):
-        first.write(b"b")
+        first.write(b"b" * (RECORDS_BYTES + 1))
     first.discard()
+
+
+def test_many_files_of_nothing_use_the_quota_up_too(tmp_path: Path) -> None:
+    shelf = shelf_at(tmp_path, quota_bytes=4 * RECORDS_BYTES)
+    for owner in (ANN, BOB, ANN, BOB):
+        last = add(shelf, b"", owner=owner)
+    for process in (shelf, shelf_at(tmp_path, quota_bytes=4 * RECORDS_BYTES)):
+        with pytest.raises(NoRoomForFile, match="8 KB more"):
+            process.begin()
+    assert files_below(tmp_path / "files" / "incoming") == []
+    shelf.delete(BOB, last.id)
+    add(shelf, b"")
+
+
+def test_what_is_deleted_is_counted_and_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+
+    def look(folder: Path) -> int:
+        looks.append(folder)
+        return 0
+
+    monkeypatch.setattr(deposits, "_bytes_below", look)
+    monkeypatch.setattr(deposits, "MEASURE_EVERY", 3600.0)
+    shelf = shelf_at(tmp_path, quota_bytes=MB + RECORDS_BYTES)
+    for content in (b"x" * MB, b"y" * MB, b"z" * MB):
+        shelf.delete(ANN, add(shelf, content).id)
+    assert len(looks) == 1
 
 
 @pytest.mark.parametrize(
@@ -182,14 +213,37 @@ def test_a_sweep_leaves_what_is_used_or_being_written(tmp_path: Path) -> None:
         assert path.read_bytes() == content
 
 
-def test_a_damaged_record_hides_one_file_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"}", b""), (b"a.txt", b"\xff.txt"), (ANN.encode(), b"c" * 300), (b'"digest":"', b'"digest":"../../')],
+)
+def test_no_damaged_record_stops_a_list_or_a_sweep(tmp_path: Path, old: bytes, new: bytes) -> None:
     shelf = shelf_at(tmp_path)
-    bad, good = add(shelf, b"x"), add(shelf, b"y")
+    bad = add(shelf, b"x", lifetime=60)
+    good, over = add(shelf, b"y", now=NOW + 1), add(shelf, b"z", now=NOW + 2, lifetime=60)
     (path,) = (tmp_path / "files" / "records").glob(f"file*{bad.id}")
-    path.write_bytes(b'{"id":')
+    path.write_bytes(path.read_bytes().replace(old, new))
+    assert shelf.page(ANN, NOW) == ([over, good], False)
+    shelf.sweep(NOW + 62)
     assert shelf.page(ANN, NOW) == ([good], False)
-    shelf.sweep(NOW)
-    assert shelf.find(ANN, good.id, NOW) == good
+
+
+def test_no_foreign_or_damaged_use_stops_a_sweep(tmp_path: Path) -> None:
+    shelf = shelf_at(tmp_path)
+    record, over = add(shelf, b"x"), add(shelf, b"y", lifetime=60)
+    records = DirectoryStorage(tmp_path / "files" / "records")
+    for key in ("use/", "use/x", "use/x/y/z", f"use/{'0' * 64}/x", f"use/{'1' * 64}/{record.id}/x"):
+        records.put(key, b"\xff")
+    damaged, orphan = f"use/{record.digest}/{record.id}", f"use/{'2' * 64}/file-{'2' * 30}"
+    for key in (damaged, orphan):
+        records.put(key, b"\xff" * 300)
+    shelf.sweep(NOW + 60)
+    assert shelf.page(ANN, NOW) == ([record], False)
+    document = shelf.document(over).path
+    assert document is not None
+    assert not document.exists()
+    assert records.get(damaged)
+    assert records.get(orphan) is None
 
 
 @pytest.mark.parametrize(("fault", "message"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "cannot use its folder")])

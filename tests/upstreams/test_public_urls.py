@@ -81,7 +81,7 @@ def test_a_hostile_url_is_refused_without_a_look_up_or_a_connection(name: str) -
         return ["127.0.0.1"]
 
     async def run() -> None:
-        web = PublicWeb(max_bytes=1000, may_connect=watched, find=find)
+        web = PublicWeb(may_connect=watched, find=find)
         await web.start()
         try:
             await web.fetch(HOSTILE_URLS[name], limit=1000)

@@ -9,7 +9,7 @@ import pytest
 from k2think.dialogue.prompt import Document, Image, Message
 from k2think.upstreams.turns import fold
 
-PNG = Image("image/png", b"\xfb\xff\xfe")
+PNG = Image("data:image/png;base64,+//+")
 SHOWN = {"type": "image_url", "image_url": {"url": "data:image/png;base64,+//+"}}
 
 

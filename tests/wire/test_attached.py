@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from k2think.dialogue.prompt import Attachment, Message
 from k2think.errors import InvalidRequest
@@ -48,15 +45,11 @@ def file(**fields: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("url", "found"),
     [
-        (f"data:image/png;base64,{BASE64}", {"data": CONTENT}),
-        (f"DATA:image/png;charset=x;BASE64,{BASE64}", {"data": CONTENT}),
-        (f" data:;base64,{BASE64[:40]}\n{BASE64[40:]} \r\n", {"data": CONTENT}),
-        ("data:image/png;base64,%2B%2F8%3D", {"data": b"\xfb\xff"}),
-        ("data:image/svg+xml,%3Csvg%2F%3E", {"data": b"<svg/>"}),
-        ("data:,", {"data": b""}),
-        ("https://example.com/a.png?b=c", {"url": "https://example.com/a.png?b=c"}),
+        (f"data:image/png;base64,{BASE64}", {"content": f"data:image/png;base64,{BASE64}"}),
+        (" DATA:,x", {"content": " DATA:,x"}),
+        ("https://example.com/a.png?b=c ", {"url": "https://example.com/a.png?b=c"}),
         ("HTTP://example.com/a.png", {"url": "HTTP://example.com/a.png"}),
-        ("file-0123", {"file_id": "file-0123"}),
+        (" file-0123", {"file_id": "file-0123"}),
     ],
 )
 def test_an_image_may_be_in_a_url_behind_one_or_left_here_before(url: str, found: dict[str, Any]) -> None:
@@ -69,11 +62,11 @@ def test_an_image_may_be_in_a_url_behind_one_or_left_here_before(url: str, found
     [
         ({"file_id": "file-0123"}, {"file_id": "file-0123"}, "file_id"),
         ({"file_id": "file-0123", "filename": "a.txt"}, {"file_id": "file-0123", "name": "a.txt"}, "file_id"),
-        ({"file_data": BASE64, "filename": "a.pdf"}, {"data": CONTENT, "name": "a.pdf"}, "file_data"),
-        ({"file_data": BASE64.rstrip("=")}, {"data": CONTENT}, "file_data"),
-        ({"file_data": BASE64.replace("+", "-").replace("/", "_")}, {"data": CONTENT}, "file_data"),
-        ({"file_data": f"data:application/pdf;base64,{BASE64}"}, {"data": CONTENT}, "file_data"),
-        ({"file_data": ""}, {"data": b""}, "file_data"),
+        ({"file_id": "https://example.com/a.pdf"}, {"url": "https://example.com/a.pdf"}, "file_id"),
+        ({"file_id": f"data:;base64,{BASE64}"}, {"content": f"data:;base64,{BASE64}"}, "file_id"),
+        ({"file_data": BASE64, "filename": "a.pdf"}, {"content": BASE64, "name": "a.pdf"}, "file_data"),
+        ({"file_data": f"data:;base64,{BASE64}"}, {"content": f"data:;base64,{BASE64}"}, "file_data"),
+        ({"file_data": ""}, {"content": ""}, "file_data"),
         ({"file_data": "https://example.com/a.pdf"}, {"url": "https://example.com/a.pdf"}, "file_data"),
     ],
 )
@@ -87,17 +80,12 @@ def test_a_file_comes_by_its_id_or_with_its_content(fields: dict[str, str], foun
         (image(""), "image_url.url", "invalid_value"),
         (image("ftp://example.com/a.png"), "image_url.url", "invalid_value"),
         (image(BASE64), "image_url.url", "invalid_value"),
-        (image("data:image/png;base64"), "image_url.url", "invalid_value"),
-        (image("data:image/png;base64,A"), "image_url.url", "invalid_value"),
-        (image("data:image/png;base64,AA==AA=="), "image_url.url", "invalid_value"),
-        (image("data:image/png;base64,äöü="), "image_url.url", "invalid_value"),
         ({"type": "image_url"}, "image_url", "missing_required_parameter"),
         ({"type": "image_url", "image_url": {}}, "image_url.url", "missing_required_parameter"),
         ({"type": "image_url", "image_url": 1}, "image_url", "invalid_type"),
         (file(), "file", "missing_required_parameter"),
         (file(filename="a.txt"), "file", "missing_required_parameter"),
         (file(file_id="file-1", file_data=BASE64), "file", "invalid_value"),
-        (file(file_data="not base64!"), "file.file_data", "invalid_value"),
         ({"type": "file"}, "file", "missing_required_parameter"),
     ],
 )
@@ -117,17 +105,3 @@ def test_what_is_attached_keeps_its_place_between_the_texts() -> None:
         Message("user", "c\nd", name="n"),
     )
     assert [(turn.text, len(turn.attachments)) for turn in turns(one, text("a"), two)] == [("", 1), ("a", 1)]
-
-
-@given(st.binary(max_size=60), st.sampled_from(["", "\n", " \r\n"]), st.booleans())
-def test_any_content_comes_through(content: bytes, blank: str, padded: bool) -> None:
-    written = base64.b64encode(content).decode()
-    lines = blank.join(written[at : at + 7] for at in range(0, len(written), 7))
-    assert attached(file(file_data=lines if padded else lines.rstrip("="))).data == content
-
-
-@given(st.text(max_size=60))
-def test_any_text_is_decoded_or_refused(written: str) -> None:
-    for part in (file(file_data=written), image(f"data:x;base64,{written}")):
-        with contextlib.suppress(InvalidRequest):
-            assert attached(part).data is not None

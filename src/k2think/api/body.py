@@ -47,4 +47,7 @@ async def _read(receive: Receive, limit: int) -> bytes:
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is larger than {limit // 1024 // 1024} MB (MAX_BODY_MB).")
+    return BodyTooLarge(
+        f"The request body is larger than {limit // 1024 // 1024} MB (MAX_BODY_MB). Upload files with POST /v1/files "
+        "and send their ids."
+    )

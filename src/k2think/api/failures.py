@@ -8,11 +8,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from k2think.errors import Forbidden, GatewayError, InvalidRequest, MethodNotAllowed, NotFound, Unauthorized
 from k2think.telemetry.logs import log_request
 from k2think.wire.openai_chat.outbound import error_body
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def error_response(error: GatewayError) -> Response:
@@ -52,10 +55,21 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 405:
-        return error_response(MethodNotAllowed(request.method, (error.headers or {}).get("Allow", "another method")))
+        return error_response(MethodNotAllowed(request.method, _allowed(request)))
     if error.status_code == 404:
         return error_response(NotFound(f"There is nothing at {path[:200]}. GET / lists what there is."))
     return error_response(InvalidRequest(str(error.detail), status=error.status_code))
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of this path: the router names only those of the first."""
+    asked = {"type": "http", "path": request.scope["path"], "root_path": request.scope.get("root_path", "")}
+    found = [
+        method
+        for method in METHODS
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ", ".join(found) or "another method"
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
@@ -70,3 +84,4 @@ def answer_failures(app: FastAPI) -> None:
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, internal_error)  # FastAPI answers before the middleware outside can

@@ -6,19 +6,21 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any, BinaryIO, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
-from k2think.api.event_stream import HungUp
+from k2think.api.event_stream import STUCK_AFTER, HungUp
 from k2think.api.failures import error_response
 from k2think.api.multipart import Body, LastWord, in_thread, receiving
 from k2think.errors import FileNotFound, GatewayError, InvalidRequest
 from k2think.library.deposit import on_disk
 from k2think.library.records import FileRecord
-from k2think.library.shelf import Shelf
+from k2think.library.shelf import FILE_ID, Shelf
 
 MAX_PAGE = 10_000
 MAX_PURPOSE = 64
@@ -90,6 +92,8 @@ def files_router(shelf: Shelf) -> APIRouter:
         order: Literal["asc", "desc"] = "desc",
         purpose: str = "",
     ) -> Response:
+        if after and not FILE_ID.fullmatch(after):
+            raise InvalidRequest("after must be the id of a file.", param="after", code="invalid_value")
         records, has_more = await asyncio.to_thread(
             shelf.page,
             _owner(request),
@@ -129,7 +133,7 @@ def files_router(shelf: Shelf) -> APIRouter:
             "content-disposition": _attachment(record.name),
             "x-content-type-options": "nosniff",
         }
-        return StreamingResponse(_pieces(file), headers=headers, media_type="application/octet-stream")
+        return Download(file, headers)
 
     @router.delete("/{file_id}", summary="Delete one file")
     async def delete_file(request: Request, file_id: str) -> Response:
@@ -138,6 +142,27 @@ def files_router(shelf: Shelf) -> APIRouter:
         return JSONResponse({"id": record.id, "object": "file", "deleted": True})
 
     return router
+
+
+class Download(StreamingResponse):
+    """An open file for a client; closed also if the client stops taking it, which nobody waits for in the end."""
+
+    def __init__(self, file: BinaryIO, headers: dict[str, str]) -> None:
+        super().__init__(_pieces(file), headers=headers, media_type="application/octet-stream")
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, or give up after `STUCK_AFTER` seconds in which the client took nothing."""
+
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(STUCK_AFTER):
+                    await send(message)
+            except TimeoutError:
+                raise HungUp from None
+
+        with self._file, suppress(HungUp):
+            await super().__call__(scope, receive, send_in_time)
 
 
 def _owner(request: Request) -> str:
@@ -155,7 +180,12 @@ def _purpose(fields: dict[str, str]) -> str:
 
 
 def _lifetime(fields: dict[str, str]) -> int | None:
-    anchor, seconds = (fields.get(f"expires_after[{name}]") for name in ("anchor", "seconds"))
+    known = ("expires_after[anchor]", "expires_after[seconds]")
+    anchor, seconds = map(fields.get, known)
+    if other := next((name for name in fields if name.startswith("expires_after") and name not in known), None):
+        raise InvalidRequest(
+            "Write it as the fields expires_after[anchor] and expires_after[seconds].", param=other[:100]
+        )
     if anchor is None and seconds is None:
         return None
     if anchor != "created_at":
@@ -188,6 +218,5 @@ def _attachment(name: str) -> str:
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(READ_SIZE):
-            yield piece
+    while piece := file.read(READ_SIZE):
+        yield piece

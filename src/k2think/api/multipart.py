@@ -47,17 +47,17 @@ T = TypeVar("T")
 
 
 class Body:
-    """A request's body on its way. `over`: there is no more of it."""
+    """A request's body on its way. `over`: there is no more of it; `received`: bytes that came."""
 
     def __init__(self, receive: Receive) -> None:
         self.over = False
+        self.received = 0
         self._receive = receive
         self._begun_at = time.monotonic()
-        self._received = 0
 
     async def read(self) -> bytes:
         """Give what comes next. Raises `HungUp`, and `BodyTooSlow` after too long a silence, or all in all."""
-        due = min(SILENCE, self._begun_at + SILENCE + self._received / SLOWEST - time.monotonic())
+        due = min(SILENCE, self._begun_at + SILENCE + self.received / SLOWEST - time.monotonic())
         try:
             async with asyncio.timeout(due):
                 message = await self._receive()
@@ -68,7 +68,7 @@ class Body:
             raise HungUp
         piece: bytes = message.get("body", b"")
         self.over = not message.get("more_body", False)
-        self._received += len(piece)
+        self.received += len(piece)
         return piece
 
 
@@ -200,15 +200,18 @@ async def receiving(scope: Scope, body: Body, shelf: Shelf) -> AsyncIterator[tup
     Raises `UnsupportedMediaType`, `InvalidRequest`, `BodyTooLarge` and its kinds, `BodyTooSlow`, `HungUp`.
     """
     form = Form(_boundary(scope), shelf.begin)
+    most = shelf.max_bytes + 2 * MAX_FIELDS_BYTES  # headers and boundaries too
     announced = header(scope, b"content-length") or b"0"
-    if announced.isdigit() and int(announced) > shelf.max_bytes + 2 * MAX_FIELDS_BYTES:  # headers and boundaries too
+    if announced.isdigit() and int(announced) > most:
         raise file_too_large(shelf.max_bytes)
     try:
         while not body.over:
-            pieces: list[bytes] = []
-            while not body.over and sum(map(len, pieces)) < PIECE:
-                pieces.append(await body.read())
-            await in_thread(_feed, form, pieces)
+            piece = bytearray()
+            while not body.over and len(piece) < PIECE:
+                piece += await body.read()
+            if body.received > most:  # of which the form need not know: something may follow its end
+                raise BodyTooLarge("The form is larger than a file and its fields can be. Send nothing behind its end.")
+            await in_thread(form.feed, bytes(piece))
         yield form, form.file()
     finally:
         await in_thread(form.discard)
@@ -260,25 +263,24 @@ def file_name_of(parameters: dict[str, str]) -> str | None:
     extended = parameters.get("filename*")
     if extended is not None and extended.count("'") >= 2:
         charset, _, quoted = extended.split("'", 2)
-        return _decoded(unquote_to_bytes(quoted), charset)
+        data = unquote_to_bytes(quoted)
+        try:
+            return data.decode(charset, errors="replace")
+        except (LookupError, ValueError):  # no charset, or one that cannot be had so, such as idna
+            fallback = data.decode(errors="replace")
+    else:
+        fallback = None
     name = parameters.get("filename")
     if name is None:
-        return None
+        return fallback
     if _ENCODED_WORD.search(name):
         try:
             return str(email.header.make_header(email.header.decode_header(name)))
-        except (ValueError, LookupError, email.errors.HeaderParseError):
+        except (ValueError, LookupError, email.errors.MessageError):
             return name
     for escape, character in (("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):  # what browsers do, and nothing else
         name = name.replace(escape, character)
     return name
-
-
-def _decoded(data: bytes, charset: str) -> str:
-    try:
-        return data.decode(charset, errors="replace")
-    except LookupError:
-        return data.decode(errors="replace")
 
 
 def _boundary(scope: Scope) -> bytes:
@@ -289,8 +291,3 @@ def _boundary(scope: Scope) -> bytes:
     if not boundary:
         raise InvalidRequest("The Content-Type names no boundary: multipart/form-data; boundary=...")
     return boundary.encode()
-
-
-def _feed(form: Form, pieces: list[bytes]) -> None:
-    for piece in pieces:
-        form.feed(piece)

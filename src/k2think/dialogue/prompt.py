@@ -22,16 +22,16 @@ class ToolCall(Struct, frozen=True):
 class Attachment(Struct, frozen=True):
     """A file or an image as a client sent it along: still to be found, and to be looked at.
 
-    One of these says where it is: `file_id` (left with us before), `url` (http or https) or `data`. `name` is what the
-    client calls it, empty if nothing; `place` is the request's field that holds it, for errors. What kind of thing the
-    client takes it for is in `image`; what it is, only its bytes say.
+    One of these says where it is: `file_id` (left with us before), `url` (http or https) or `content` (a data URL, or
+    Base64). `name` is what the client calls it, empty if nothing; `place` is the request's field that holds it, for
+    errors. What kind of thing the client takes it for is in `image`; what it is, only its bytes say.
     """
 
     place: str
     image: bool = False
     file_id: str | None = None
     url: str | None = None
-    data: bytes | None = None
+    content: str | None = None
     name: str = ""
 
 
@@ -59,10 +59,9 @@ class DocumentText(Struct, frozen=True):
 
 
 class Image(Struct, frozen=True):
-    """An image for a model that sees, checked: `media_type` is what its bytes are."""
+    """An image for a model that sees, checked. `url` is a data URL, made once for however many attempts."""
 
-    media_type: str
-    data: bytes
+    url: str
 
 
 class Message(Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Makes of what a client attached what an upstream can take: text, images for a model that sees, documents to upload.
 
-Once for each request, before anything is asked upstream, so that whatever is wrong with a file is a plain 400.
+Once for each request, before anything is asked upstream: what is wrong with a file is a plain 400, save with one that
+the upstream should have read and could not.
 """
 
 from __future__ import annotations
@@ -14,22 +15,26 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from k2think.dialogue.prompt import Attachment, Document, DocumentText, Image, Message, Prompt
-from k2think.errors import ClientError, FileNotFound, FileTooLarge, InvalidRequest, UnusableFile, UnusableUrl
-from k2think.inband.documents import describe_image, write_documents
+from k2think.errors import ClientError, FileNotFound, InvalidRequest, UnusableFile, UnusableUrl
+from k2think.inband.documents import describe_image, name_documents, write_documents
+from k2think.library.deposit import file_too_large
 from k2think.library.images import LARGEST, look_at
+from k2think.library.inline import data_url, decoded
 from k2think.library.names import safe_name
 from k2think.library.shelf import Shelf
 from k2think.library.sniffing import media_type_of
 from k2think.library.texts import Texts
 from k2think.settings import Files
-from k2think.together import together
 from k2think.upstreams.catalog import Catalog
-from k2think.upstreams.public_web import PublicWeb
+from k2think.upstreams.public_web import Fetched, PublicWeb
 
 MAX_ATTACHMENTS = 100
 """Files and images of one request, those of earlier turns included."""
 
-MAX_IMAGE_BYTES = 64 * 1024 * 1024
+MAX_URLS = 10
+"""Files and images of one request that are fetched; all of them together may be as large as one file."""
+
+MAX_IMAGE_BYTES = 32 * 1024 * 1024
 """All images of one request together, as they are held in memory until the upstream has them."""
 
 
@@ -60,12 +65,14 @@ class Attachments:
             raise InvalidRequest(told, param="messages", code="too_many_files")
         if first := next((one.place for one in attached if one.image), None):
             await self._check_sight(prompt.model, first)
-        found = {one.place: await self._find(one, owner) for one in attached}
+        found = await self._find_all(attached, owner)
         images = [document for document in found.values() if _is_image(document)]
         documents = [document for document in found.values() if not _is_image(document)]
         shown = await self._show(images, prompt.model)
         messages = tuple([_with(message, found, shown) for message in prompt.messages])
-        if documents and not self._uploads:
+        if self._uploads:
+            messages = name_documents(messages)
+        elif documents:
             messages = write_documents(messages, await self._read(documents), self._settings.file_text_budget)
         return msgspec.structs.replace(prompt, messages=messages)
 
@@ -73,39 +80,59 @@ class Attachments:
         """Whether the model sees; if it does not, `InvalidRequest` unless images are described to it."""
         sees = await self._catalog.sees(model)
         if not sees and self._settings.image_mode == "refuse":
-            told = f"The model '{model}' cannot see images. Describe in words what is in them."
+            told = (
+                f"The model '{model}' cannot see images, and '{place}' holds one. Take it out, also where it stands in "
+                "an earlier turn. Whoever runs the gateway can have images described instead: IMAGE_MODE=describe."
+            )
             raise InvalidRequest(told, param=place, code="image_not_supported")
         return sees
 
-    async def _find(self, attachment: Attachment, owner: str) -> Document:
-        try:
-            document = await self._document(attachment, owner)
-        except ClientError as error:
-            error.param = attachment.place
-            raise
-        if attachment.image and not _is_image(document):
-            told = f"This is {document.media_type} and no image. Attach it as a part of type 'file'."
-            raise UnusableFile(told, param=attachment.place, code="invalid_image")
-        return msgspec.structs.replace(document, place=attachment.place)
+    async def _find_all(self, attached: Sequence[Attachment], owner: str) -> dict[str, Document]:
+        """By place: what is attached."""
+        urls = [one for one in attached if one.url is not None]
+        if len(urls) > MAX_URLS:
+            told = f"A request can hold {MAX_URLS} URLs of files and images, and this one holds {len(urls)}."
+            raise InvalidRequest(told, param=urls[MAX_URLS].place, code="too_many_files")
+        found: dict[str, Document] = {}
+        room = self._settings.max_file_bytes
+        for one in attached:
+            try:
+                document = found[one.place] = await self._find(one, owner, room)
+            except ClientError as error:
+                error.param = one.place
+                raise
+            if one.url is not None:
+                room -= document.size
+        return found
 
-    async def _document(self, attachment: Attachment, owner: str) -> Document:
+    async def _find(self, attachment: Attachment, owner: str, room: int) -> Document:
+        """The file; `room` is what one that is fetched may have."""
         if attachment.file_id is not None:
             record = await asyncio.to_thread(self._shelf.find, owner, attachment.file_id, time.time())
             if record is None:
                 raise FileNotFound(attachment.file_id)
-            return self._shelf.document(record)
-        name, data, limit = attachment.name, attachment.data, self._settings.max_file_bytes
-        if attachment.url is not None:
-            if self._web is None:
-                told = (
-                    "Nothing is fetched by its URL here. Send the content itself, as a data: URL or an uploaded file."
-                )
-                raise UnusableUrl(told, code="url_fetch_disabled")
-            fetched = await self._web.fetch(attachment.url, limit=min(limit, LARGEST) if attachment.image else limit)
-            name, data = name or fetched.name, fetched.data
-        if data is None or len(data) > limit:
-            raise FileTooLarge(f"A file can have {self._settings.max_file_mb} MB (MAX_FILE_MB).")
-        return await asyncio.to_thread(_looked_through, data, name)
+            document = self._shelf.document(record)
+        elif attachment.url is not None:
+            fetched = await self._fetch(attachment.url, min(room, LARGEST) if attachment.image else room)
+            document = await asyncio.to_thread(_document_of, fetched.data, attachment.name or fetched.name)
+        else:
+            document = await asyncio.to_thread(self._sent_along, attachment)
+        if attachment.image and not _is_image(document):
+            told = f"This is {document.media_type} and no image. Attach it as a part of type 'file'."
+            raise UnusableFile(told, code="invalid_image")
+        return msgspec.structs.replace(document, place=attachment.place)
+
+    def _sent_along(self, attachment: Attachment) -> Document:
+        data = decoded(attachment.content or "")
+        if len(data) > self._settings.max_file_bytes:
+            raise file_too_large(self._settings.max_file_bytes)
+        return _document_of(data, attachment.name)
+
+    async def _fetch(self, url: str, limit: int) -> Fetched:
+        if self._web is None:
+            told = "Nothing is fetched by its URL here. Send the content itself, as a data: URL or an uploaded file."
+            raise UnusableUrl(told, code="url_fetch_disabled")
+        return await self._web.fetch(url, limit=limit)
 
     async def _show(self, images: Sequence[Document], model: str) -> dict[tuple[str, str], Image | str]:
         """By digest and name: the images, or words for them."""
@@ -126,23 +153,26 @@ class Attachments:
             error.param = image.place
             raise
         if sees:
-            return Image(picture.media_type, data)
-        return describe_image(image, picture.width, picture.height, await self._texts.in_image(data))
+            return Image(await asyncio.to_thread(data_url, picture.media_type, data))
+        return describe_image(image, picture.width, picture.height, await self._texts.in_image(image.digest, data))
 
     async def _read(self, documents: Sequence[Document]) -> dict[str, DocumentText]:
         """By digest: their texts."""
-        once = list({document.digest: document for document in documents}.values())
-        texts = await together([self._texts.of(document, self._settings.file_text_budget) for document in once])
-        return {document.digest: text for document, text in zip(once, texts, strict=True)}
+        once = {document.digest: document for document in documents}
+        # One after another: a request's own files must not keep each other waiting for a place.
+        budget = self._settings.file_text_budget
+        return {digest: await self._texts.of(document, budget) for digest, document in once.items()}
 
 
 def _is_image(document: Document) -> bool:
-    return document.media_type.startswith("image/")
+    """A drawing in SVG is a text, and a model that sees cannot see it."""
+    return document.media_type.startswith("image/") and document.media_type != "image/svg+xml"
 
 
-def _looked_through(data: bytes, name: str) -> Document:
+def _document_of(data: bytes, name: str) -> Document:
+    name = safe_name(name) if name else ""
     media_type = media_type_of(io.BytesIO(data), name)
-    return Document(safe_name(name) if name else "", media_type, hashlib.sha256(data).hexdigest(), len(data), data=data)
+    return Document(name, media_type, hashlib.sha256(data).hexdigest(), len(data), data=data)
 
 
 def _content(document: Document) -> bytes:
@@ -160,12 +190,10 @@ def _with(message: Message, found: Mapping[str, Document], shown: Mapping[tuple[
     if not message.attachments:
         return message
     texts = [message.text] if message.text else []
-    kept: list[Document | Image] = []
+    kept: list[Attachment | Document | Image] = []
     for one in message.attachments:
-        if not isinstance(one, Attachment):
-            continue
-        document = found[one.place]
-        made = shown.get((document.digest, document.name), document)
+        document = found[one.place] if isinstance(one, Attachment) else one
+        made = shown.get((document.digest, document.name), document) if isinstance(document, Document) else document
         if isinstance(made, str):
             texts.append(made)
         else:

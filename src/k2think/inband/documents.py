@@ -25,11 +25,15 @@ def write_documents(
     return tuple([_with_texts(message, texts, shares, shown) for message in messages])
 
 
+def name_documents(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Say what is attached in each turn that has no text, for a service that looks for what fits the text."""
+    return tuple([message if message.text else _with_names(message) for message in messages])
+
+
 def describe_image(image: Document, width: int, height: int, text: str) -> str:
     """Say in words what is known of an image that the model cannot see. `text`: what is written in it."""
     what = f"{image.media_type.removeprefix('image/').upper()}, {width} × {height} pixels, {image.size} bytes"
-    called = f" {_quoted(image.name)}" if image.name else ""
-    described = f"[Image{called}: {what}. It was attached here, but you cannot see it.]"
+    described = f"[Image{_called(image.name)}: {what}. It was attached here, but you cannot see it.]"
     return f"{described}\n[Text found in the image:]\n{text}\n[End of that text.]" if text else described
 
 
@@ -44,7 +48,7 @@ def _with_texts(
         if not isinstance(one, Document) or one.digest not in texts:
             rest.append(one)
         elif one.digest in shown:
-            blocks.append(f"[The file {_quoted(one.name)} is attached here again; its text stands above.]")
+            blocks.append(f"[The file{_called(one.name)} is attached here again; its text stands above.]")
         else:
             shown.add(one.digest)
             blocks.append(_block(one.name, texts[one.digest], shares[one.digest]))
@@ -54,10 +58,16 @@ def _with_texts(
 def _block(name: str, found: DocumentText, share: int) -> str:
     # The name of the tag in a file about XML must not end the file's block.
     text = found.text[:share].replace(_CLOSER, "<\\/file>")
-    lines = [f"<file name={_quoted(name)}>", text]
+    lines = [f"<file name={_quoted(name)}>" if name else "<file>", text]
     if left_out := _left_out(found, share):
         lines.append(f"[Left out here, because the file is too long: {left_out}.]")
     return "\n".join([*lines, _CLOSER])
+
+
+def _with_names(message: Message) -> Message:
+    documents = [one for one in message.attachments if isinstance(one, Document)]
+    lines = [f"[The file{_called(document.name)} is attached.]" for document in documents]
+    return msgspec.structs.replace(message, text="\n".join(lines)) if lines else message
 
 
 def _left_out(found: DocumentText, share: int) -> str:
@@ -79,6 +89,10 @@ def _shares(lengths: Mapping[str, int], budget: int) -> dict[str, int]:
 
 def _shortest_first(lengths: Mapping[str, int]) -> Iterable[tuple[str, int]]:
     return sorted(lengths.items(), key=lambda entry: entry[1])
+
+
+def _called(name: str) -> str:
+    return f" {_quoted(name)}" if name else ""
 
 
 def _quoted(name: str) -> str:

@@ -19,6 +19,12 @@ from k2think.storage.durable import PRIVATE
 MEASURE_EVERY = 10.0
 """Seconds after which what lies on the disk is counted anew: other processes may share the folder."""
 
+RECORD_BYTES = 4096
+"""What a record is counted as: a small file takes a block of the disk, whatever is in it."""
+
+RECORDS_BYTES = 2 * RECORD_BYTES
+"""The same for all records of one file: what it costs beside its content."""
+
 MB = 1024 * 1024
 
 logger = logging.getLogger(__name__)
@@ -43,10 +49,13 @@ def on_disk() -> Iterator[None]:
 
 
 class Room:
-    """Counts the bytes below a folder of folders, and those that are on their way into it; threads share it."""
+    """Counts the bytes that lie in `contents`, a folder of folders, those on their way into it, and `RECORD_BYTES` for
+    each name in `records`. Threads share it; what other processes do is counted every `MEASURE_EVERY` seconds.
+    """
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self._folder = folder
+    def __init__(self, contents: Path, records: Path, limit: int) -> None:
+        self._contents = contents
+        self._records = records
         self._limit = limit
         self._lock = Lock()
         self._kept = 0
@@ -58,12 +67,13 @@ class Room:
         with self._lock:
             now = time.monotonic()
             if now - self._measured_at >= MEASURE_EVERY:
-                self._kept = _bytes_below(self._folder)
+                self._kept = _bytes_below(self._contents) + RECORD_BYTES * _records_in(self._records)
                 self._measured_at = now
             if self._kept + self._coming + size > self._limit:
                 raise NoRoomForFile(
                     f"There is no room left for this file: all files together may have {self._limit // MB} MB "
-                    "(FILES_QUOTA_MB). Delete some that are not needed any more."
+                    f"(FILES_QUOTA_MB), and each counts {RECORDS_BYTES // 1024} KB more than its content. "
+                    "Delete some that are not needed any more."
                 )
             self._coming += size
 
@@ -78,8 +88,13 @@ class Room:
             self._coming -= size
             self._kept += size
 
+    def free(self, size: int) -> None:
+        """So many bytes that had stayed were deleted."""
+        with self._lock:
+            self._kept -= size
+
     def measure_again(self) -> None:
-        """Something was deleted."""
+        """Much may have been deleted."""
         with self._lock:
             self._measured_at = -MEASURE_EVERY
 
@@ -97,9 +112,14 @@ class Deposit:
         self._room = room
         self._hash = hashlib.sha256()
         self._ended = False
-        with on_disk():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), PRIVATE)
-            self._file = os.fdopen(descriptor, "wb")
+        room.take(RECORDS_BYTES)
+        try:
+            with on_disk():
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), PRIVATE)
+        except GatewayError:
+            room.give_back(RECORDS_BYTES)
+            raise
+        self._file = os.fdopen(descriptor, "wb")
 
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
@@ -124,17 +144,16 @@ class Deposit:
         is_new = not path.exists()
         self.path.replace(path)
         self._ended = True
-        if is_new:
-            self._room.settle(self.size)
-        else:
+        if not is_new:
             self._room.give_back(self.size)
+        self._room.settle(RECORDS_BYTES + (self.size if is_new else 0))
 
     def discard(self) -> None:
         """Leave nothing behind; after `move_to` do nothing."""
         if self._ended:
             return
         self._ended = True
-        self._room.give_back(self.size)
+        self._room.give_back(RECORDS_BYTES + self.size)
         with on_disk():
             try:
                 self._file.close()  # writes what is left, and a full disk says so once more
@@ -155,3 +174,11 @@ def _bytes_below(folder: Path) -> int:
         except FileNotFoundError:  # deleted meanwhile
             continue
     return total
+
+
+def _records_in(folder: Path) -> int:
+    try:
+        with os.scandir(folder) as entries:
+            return sum("." not in entry.name for entry in entries)  # locks, and what is being written, have a dot
+    except FileNotFoundError:
+        return 0

@@ -5,13 +5,8 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
-from typing import BinaryIO
 
 from msgspec import Struct
-from PIL.GifImagePlugin import GifImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
 from k2think.errors import UnusableFile
 from k2think.library.sniffing import media_type_of
@@ -20,12 +15,8 @@ LARGEST = 20 * 1024 * 1024
 """Bytes."""
 MOST_PIXELS = 50_000_000
 
-# Asked directly: `Image.open` would warn of large images, and for WebP set memory aside for all pixels.
-_READERS: dict[str, Callable[[BinaryIO], ImageFile]] = {
-    "image/png": PngImageFile,
-    "image/jpeg": JpegImageFile,
-    "image/gif": GifImageFile,
-}
+MOST_SEGMENTS = 1000
+"""Parts of a JPEG before the one that tells its size; the longest profile and preview need a few hundred."""
 
 
 class Picture(Struct, frozen=True):
@@ -44,11 +35,11 @@ def look_at(data: bytes) -> Picture:
             code="image_too_large",
         )
     kind = media_type_of(io.BytesIO(data))
-    if kind not in _READERS and kind != "image/webp":
+    if kind not in _SIZES:
         raise _invalid("It is no PNG, JPEG, GIF or WEBP.")
     try:
-        width, height = _webp_size(data) if kind == "image/webp" else _READERS[kind](io.BytesIO(data)).size
-    except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, TypeError, struct.error) as error:
+        width, height = _SIZES[kind](data)
+    except (ValueError, struct.error) as error:  # the latter where the data ends too early
         raise _invalid("It is damaged.") from error
     if width * height > MOST_PIXELS:
         raise UnusableFile(
@@ -58,6 +49,31 @@ def look_at(data: bytes) -> Picture:
     if not width * height or not _is_whole(data, kind):
         raise _invalid("It is incomplete.")
     return Picture(kind, width, height)
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    if data[8:16] != b"\x00\x00\x00\rIHDR":
+        raise ValueError(data[8:16])
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    at = 2
+    for _ in range(MOST_SEGMENTS):
+        start, marker, length = struct.unpack_from(">BBH", data, at)
+        if start != 0xFF or marker in _NO_SEGMENTS:
+            break
+        if marker in _FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        at += 1 if marker == 0xFF else 2 + length  # a marker may have any number of FF in front
+    raise ValueError(at)
+
+
+def _gif_size(data: bytes) -> tuple[int, int]:
+    width, height = struct.unpack_from("<HH", data, 6)
+    return width, height
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -71,6 +87,18 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         width, height = struct.unpack("<HH", body[6:10])
         return width & 0x3FFF, height & 0x3FFF
     raise ValueError(chunk)
+
+
+_SIZES: dict[str, Callable[[bytes], tuple[int, int]]] = {
+    "image/png": _png_size,
+    "image/jpeg": _jpeg_size,
+    "image/gif": _gif_size,
+    "image/webp": _webp_size,
+}
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of the segment that holds the size, one for each way to code a JPEG."""
+_NO_SEGMENTS = frozenset((0x00, 0x01, *range(0xD0, 0xDB)))
+"""Markers without a length, and those where the pixels begin (DA) or the image ends (D9)."""
 
 
 def _is_whole(data: bytes, kind: str) -> bool:

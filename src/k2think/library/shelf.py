@@ -21,7 +21,7 @@ from typing import Literal
 import msgspec
 
 from k2think.dialogue.prompt import Document
-from k2think.library.deposit import Deposit, Room, on_disk
+from k2think.library.deposit import RECORDS_BYTES, Deposit, Room, on_disk
 from k2think.library.names import safe_name
 from k2think.library.records import FileRecord
 from k2think.library.sniffing import media_type_of
@@ -35,15 +35,19 @@ STALE_AFTER = 3600.0
 
 PRIVATE_FOLDER = 0o700
 
-_ID = re.compile("file-[0-9a-f]{30}")
+FILE_ID = re.compile("file-[0-9a-f]{30}")
+"""What the id of a file looks like, whether there is one or was."""
+
 _DIGEST = re.compile("[0-9a-f]{64}")
+_USE_KEY = re.compile(f"use/(?P<digest>{_DIGEST.pattern})/(?P<id>{FILE_ID.pattern})")
 
 
 class Shelf:
     """The files of all clients. Plain calls, for threads; all raise `GatewayError` where the disk fails.
 
-    `max_bytes` bounds one file, `quota_bytes` all of them together; `ttl` is the longest that a file is kept, in
-    seconds, 0 for ever. A file whose time is over is not there, swept or not.
+    `max_bytes` bounds one file, `quota_bytes` all of them together: equal contents count once, and each file 8 KB more
+    (`RECORDS_BYTES`), so that files of nothing cannot use up the disk or its inodes. `ttl` is the longest that a file
+    is kept, in seconds, 0 for ever. A file whose time is over is not there, swept or not.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int, quota_bytes: int, ttl: float) -> None:
@@ -53,7 +57,7 @@ class Shelf:
         self._incoming = folder / "incoming"
         self._records_folder = folder / "records"
         self._records = DirectoryStorage(self._records_folder)
-        self._room = Room(self._contents, quota_bytes)
+        self._room = Room(self._contents, self._records_folder, quota_bytes)
         self._ttl = ttl
 
     def begin(self) -> Deposit:
@@ -98,7 +102,7 @@ class Shelf:
 
     def find(self, owner: str, file_id: str, now: float) -> FileRecord | None:
         """The owner's file of this id; None if there is none."""
-        if not _ID.fullmatch(file_id):
+        if not FILE_ID.fullmatch(file_id):
             return None
         with on_disk():
             record = self._read(_file_key(owner, file_id))
@@ -132,7 +136,7 @@ class Shelf:
 
     def delete(self, owner: str, file_id: str) -> bool:
         """Delete the owner's file, and its content if nobody else uses it. Gives whether there was one."""
-        if not _ID.fullmatch(file_id):
+        if not FILE_ID.fullmatch(file_id):
             return False
         with on_disk():
             record = self._read(_file_key(owner, file_id))
@@ -140,9 +144,10 @@ class Shelf:
                 return False
             with self._records.lock(_group_of(record.digest)):
                 self._forget(record)
-                if not self._records.keys(f"use/{record.digest}/"):
+                is_last = not self._records.keys(f"use/{record.digest}/")
+                if is_last:
                     self._path_of(record.digest).unlink(missing_ok=True)
-        self._room.measure_again()
+        self._room.free(RECORDS_BYTES + (record.size if is_last else 0))
         return True
 
     def document(self, record: FileRecord) -> Document:
@@ -170,28 +175,31 @@ class Shelf:
         self._room.measure_again()
 
     def _sweep_uses(self) -> None:
-        """Remove uses without a file. It may just be coming, so what looks like one is looked at with the lock."""
-        uses = [key.split("/") for key in self._records.keys("use/")]
-        there = {key.rpartition("/")[2] for key in self._records.keys("file/")}
-        for _, digest, file_id in uses:
-            if file_id in there:
-                continue
-            key = f"use/{digest}/{file_id}"
-            with self._records.lock(_group_of(digest)):
-                owner = self._records.get(key)
-                if owner is not None and self._records.get(_file_key(owner.decode(), file_id)) is None:
-                    self._records.delete(key)
+        """Remove uses without a file. It may just be coming, so those that look like it are looked at with the lock."""
+        uses = self._records.keys("use/")
+        there = self._ids_there()
+        unused = [found for key in uses if (found := _USE_KEY.fullmatch(key)) and found["id"] not in there]
+        for group in sorted({_group_of(found["digest"]) for found in unused}):
+            with self._records.lock(group):
+                there = self._ids_there()
+                for found in unused:
+                    if _group_of(found["digest"]) == group and found["id"] not in there:
+                        self._records.delete(found[0])
 
     def _sweep_contents(self) -> None:
         """Remove contents that nobody uses, group by group: counting the uses takes longer than all the rest."""
         used = self._digests_in_use("use/")
-        unused = [path for path in self._contents.glob("*/*") if path.name not in used]
-        for group in sorted({_group_of(path.name) for path in unused if _DIGEST.fullmatch(path.name)}):
+        names = (path for path in self._contents.glob("*/*") if _DIGEST.fullmatch(path.name))
+        unused = [path for path in names if path.name not in used]
+        for group in sorted({_group_of(path.name) for path in unused}):
             with self._records.lock(group):
                 used = self._digests_in_use(f"use/{group.removeprefix('group/')}")
                 for path in unused:
                     if _group_of(path.name) == group and path.name not in used:
                         path.unlink(missing_ok=True)
+
+    def _ids_there(self) -> set[str]:
+        return {key.rpartition("/")[2] for key in self._records.keys("file/")}
 
     def _digests_in_use(self, prefix: str) -> set[str]:
         return {key.split("/")[1] for key in self._records.keys(prefix)}
@@ -205,10 +213,13 @@ class Shelf:
         if value is None:
             return None
         try:
-            return msgspec.json.decode(value, type=FileRecord)
-        except msgspec.DecodeError:
+            record = msgspec.json.decode(value, type=FileRecord)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            record = None
+        if record is None or _file_key(record.owner, record.id) != key or not _DIGEST.fullmatch(record.digest):
             logger.warning("the record %s in %s is damaged: its file is not offered", key, self._records_folder)
             return None
+        return record
 
     def _path_of(self, digest: str) -> Path:
         return self._contents / digest[:2] / digest

@@ -6,13 +6,14 @@ Results are remembered: a file that stands in a conversation's first turn comes 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import io
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from typing import BinaryIO, TypeAlias
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
 
 from k2think.dialogue.prompt import Document, DocumentText
 from k2think.errors import Overloaded, UnusableFile
@@ -20,7 +21,7 @@ from k2think.library.reading import plain
 from k2think.library.reading.process import read_apart
 from k2think.library.reading.refusal import Refusal, encrypted
 from k2think.library.reading.worker import Task
-from k2think.library.sniffing import DOCX, OLE, PPTX, XLSX, ending
+from k2think.library.sniffing import DOCX, OLE, PPTX, XLSX
 
 READERS = {"application/pdf": "pdf", DOCX: "word", XLSX: "sheets", PPTX: "slides", "text/html": "web_page"}
 """Which module of `reading` reads what; other texts are only decoded."""
@@ -38,7 +39,6 @@ ENTRY = 500
 _PLAIN = {f"application/{kind}" for kind in ("json", "x-ndjson", "xml", "yaml", "toml")} | {"image/svg+xml"}
 _WITH_PASSWORD = "EncryptedPackage".encode("utf-16-le")
 _AT_ONCE = 1024 * 1024
-_GONE = "file_gone"
 
 _Key: TypeAlias = tuple[str, str, int]
 _Outcome: TypeAlias = DocumentText | Refusal
@@ -82,34 +82,31 @@ class Texts:
         Raises `UnusableFile`: `file_empty`, `file_without_text`, `file_encrypted`, `file_unreadable`,
         `file_too_complex`, `file_type_not_supported` or `file_gone`; and `Overloaded` where no process is free.
         """
-        key = (document.digest, ending(document.name), limit)
-        outcome = self._remembered.get(key)
-        if outcome is None:
-            outcome = await self._shared(key, document, limit)
-        else:
-            self._remembered.move_to_end(key)
+        key = (document.digest, document.media_type, limit)
+        outcome = await self._outcome(key, lambda: self._read(document, limit))
         if isinstance(outcome, Refusal):
             raise UnusableFile(
                 f"The file{_shown(document.name)} {outcome.why}", param=document.place, code=outcome.code
             )
         return outcome
 
-    async def in_image(self, data: bytes) -> str:
-        """Text found in an image; "" where there is none, or where the extra `ocr` is not installed."""
+    async def in_image(self, digest: str, data: bytes) -> str:
+        """Text found in the image that has this digest; "" if there is none, or the extra `ocr` is not installed."""
         if not can_see_text():
             return ""
-        seconds = math.ceil(OCR_PATIENCE) * OCR_THREADS
-        try:
-            async with self._place():
-                found = await read_apart(Task("ocr", OCR_TEXT, OCR_MEMORY, seconds), data, OCR_PATIENCE)
-        except Refusal:
-            return ""
-        return found.text
+        task = Task("ocr", OCR_TEXT, OCR_MEMORY, math.ceil(OCR_PATIENCE) * OCR_THREADS)
+        read = partial(self._read_apart, task, data, OCR_PATIENCE)
+        outcome = await self._outcome((digest, "ocr", OCR_TEXT), read)
+        return outcome.text if isinstance(outcome, DocumentText) else ""
 
-    async def _shared(self, key: _Key, document: Document, limit: int) -> _Outcome:
+    async def _outcome(self, key: _Key, read: Callable[[], Coroutine[Any, Any, DocumentText]]) -> _Outcome:
+        """What is remembered, or what reading gives, which all share who ask for it meanwhile."""
+        if (remembered := self._remembered.get(key)) is not None:
+            self._remembered.move_to_end(key)
+            return remembered
         reading = self._readings.get(key)
         if reading is None:
-            reading = self._readings[key] = _Reading(asyncio.create_task(self._outcome(document, limit)))
+            reading = self._readings[key] = _Reading(asyncio.create_task(_tried(read())))
         reading.waiting += 1
         try:
             outcome = await asyncio.shield(reading.task)
@@ -122,14 +119,6 @@ class Texts:
         self._remember(key, outcome)
         return outcome
 
-    async def _outcome(self, document: Document, limit: int) -> _Outcome:
-        try:
-            return await self._read(document, limit)
-        except Refusal as refusal:
-            return refusal.with_traceback(None)
-        except FileNotFoundError:
-            return Refusal(_GONE, "is no longer there. Upload it again.")
-
     async def _read(self, document: Document, limit: int) -> DocumentText:
         kind = document.media_type
         if not document.size:
@@ -137,8 +126,7 @@ class Texts:
         if reader := READERS.get(kind):
             content = document.path or document.data or b""
             task = Task(reader, limit, self._memory, self._effort)
-            async with self._place():
-                return await read_apart(task, content, self._patience)
+            return await self._read_apart(task, content, self._patience)
         if kind.startswith("text/") or kind in _PLAIN:
             return await asyncio.to_thread(_read_plain, document, limit)
         if kind == OLE:
@@ -147,20 +135,19 @@ class Texts:
             raise Refusal("file_type_not_supported", "is of an old Office program. Save it as DOCX, XLSX or PPTX.")
         raise Refusal("file_type_not_supported", f"is of a type that cannot be read ({kind}). {SUPPORTED}")
 
-    @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _read_apart(self, task: Task, content: Path | bytes, patience: float) -> DocumentText:
         try:
             async with asyncio.timeout(self._patience):
                 await self._places.acquire()
         except TimeoutError:
             raise Overloaded("Too many files are being read just now. Try again in a moment.") from None
         try:
-            yield
+            return await read_apart(task, content, patience)
         finally:
             self._places.release()
 
     def _remember(self, key: _Key, outcome: _Outcome) -> None:
-        if key in self._remembered or (isinstance(outcome, Refusal) and outcome.code == _GONE):
+        if key in self._remembered or (isinstance(outcome, Refusal) and not outcome.lasting):
             return
         self._remembered[key] = outcome
         self._room -= _cost(outcome)
@@ -172,6 +159,15 @@ class Texts:
 def can_see_text() -> bool:
     """Whether the optional extra that finds text in images is installed."""
     return importlib.util.find_spec("rapidocr_onnxruntime") is not None
+
+
+async def _tried(reading: Coroutine[Any, Any, DocumentText]) -> _Outcome:
+    try:
+        return await reading
+    except Refusal as refusal:
+        return refusal.with_traceback(None)
+    except FileNotFoundError:
+        return Refusal("file_gone", "is no longer there. Upload it again.", lasting=False)
 
 
 def _opened(document: Document) -> BinaryIO:

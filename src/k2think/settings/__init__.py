@@ -103,7 +103,9 @@ class Settings(BaseModel):
         for section, folder in (("storage", "state_dir"), ("files", "data_dir")):
             written_so: Path = getattr(sections[section], folder)
             sections[section] = sections[section].model_copy(update={folder: base / written_so.expanduser()})
-        return cls(**sections, env_file=env_file, warnings=_warnings(given, written, sections["upstream"]))
+        return cls(
+            **sections, env_file=env_file, warnings=_warnings(given, written, sections["upstream"], sections["files"])
+        )
 
 
 def _find_env_file(directory: Path, beside: Path | None) -> Path | None:
@@ -164,7 +166,9 @@ def _placed(credentials: Credentials, given: Mapping[str, str], base: Path, besi
     return credentials.model_copy(update=paths)
 
 
-def _warnings(given: Mapping[str, str], written: Mapping[str, str], upstream: Upstream) -> tuple[str, ...]:
+def _warnings(
+    given: Mapping[str, str], written: Mapping[str, str], upstream: Upstream, files: Files
+) -> tuple[str, ...]:
     warnings = []
     if ignored := [name for name in _SIMULATED_STREAM if name in given]:
         names, are, they = (", ".join(ignored), *(("are", "they") if len(ignored) > 1 else ("is", "it")))
@@ -178,6 +182,11 @@ def _warnings(given: Mapping[str, str], written: Mapping[str, str], upstream: Up
         warnings.append(
             "UPSTREAM_NATIVE is ignored: K2-Think's web service has no tools or JSON answers of its own (see "
             "UPSTREAM_PROTOCOL)."
+        )
+    if upstream.protocol == "openai" and files.file_mode == "upstream":
+        warnings.append(
+            "FILE_MODE=upstream is ignored: only K2-Think's web service takes files (see UPSTREAM_PROTOCOL). Their "
+            "texts are put into the question."
         )
     known = {variable.name for variable in variables()} | set(_SIMULATED_STREAM)
     warnings += [

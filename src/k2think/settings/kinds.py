@@ -58,14 +58,6 @@ def _native(value: Any) -> Any:
     return tuple(dict.fromkeys(names))
 
 
-def _vision(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return {"yes": "true", "1": "true", "on": "true", "no": "false", "0": "false", "off": "false"}.get(
-        str(value).lower(), str(value).lower()
-    )
-
-
 def _host(value: str) -> str:
     value = value.removeprefix("[").removesuffix("]")
     if "/" in value or " " in value:
@@ -223,7 +215,7 @@ Native: TypeAlias = Annotated[
     BeforeValidator(_native),
     Kind("auto, none, or names out of tools, json_object and json_schema, comma-separated"),
 ]
-Vision: TypeAlias = Annotated[Literal["auto", "true", "false"], BeforeValidator(_vision), Kind("auto, true or false")]
+Vision: TypeAlias = Annotated[bool | Literal["auto"], BeforeValidator(_lower), Kind("auto, true or false")]
 Strategy: TypeAlias = Annotated[
     Literal["round_robin", "least_busy", "sticky"],
     BeforeValidator(_strategy),

@@ -43,7 +43,7 @@ class Catalog:
         *,
         preferred: str = "",
         aliases: Mapping[str, str] | None = None,
-        vision: Literal["auto", "true", "false"] = "auto",
+        vision: bool | Literal["auto"] = "auto",
     ) -> None:
         self._upstream = upstream
         self._keeper = keeper
@@ -73,22 +73,25 @@ class Catalog:
     async def sees(self, name: str) -> bool:
         """Say whether the model takes images; one of which the upstream does not say so does not.
 
-        Raises what `resolve` raises.
+        An upstream that cannot be asked leaves it at what was known. Raises what `resolve` raises.
         """
         if self._vision != "auto":
-            return self._vision == "true"
-        await self.refresh(max_age=LIST_AGE)
+            return self._vision
+        await self._refreshed()
         return (await self.resolve(name)).id in self._seeing
 
     async def names(self) -> tuple[str, ...]:
         """All names a client can use. An upstream that cannot be asked leaves the list as it was."""
+        await self._refreshed()
+        others = [id_ for id_ in self._ids.values() if id_.lower() != K2_THINK.lower()]
+        bases = dict.fromkeys([K2_THINK, *([self._preferred] if self._preferred else []), *others])
+        return (*(name for base in bases for name in (base, base + NO_THINKING)), *self._alias_names)
+
+    async def _refreshed(self) -> None:
         try:
             await self.refresh(max_age=LIST_AGE)
         except GatewayError as error:
             logger.warning("the upstream's models could not be listed: %s", error.message)
-        others = [id_ for id_ in self._ids.values() if id_.lower() != K2_THINK.lower()]
-        bases = dict.fromkeys([K2_THINK, *([self._preferred] if self._preferred else []), *others])
-        return (*(name for base in bases for name in (base, base + NO_THINKING)), *self._alias_names)
 
     async def refresh(self, max_age: float = 0.0) -> None:
         """Ask the upstream for its list, once for all who wait. Raises `UpstreamError` or `NoCredential`."""

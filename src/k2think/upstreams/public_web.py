@@ -1,7 +1,7 @@
 """Fetches files from URLs that clients name, without lending them our place in the network.
 
 A client must not reach through us what it could not reach by itself: each connection goes to a public address, each
-redirect is judged like the first URL, and nothing of ours is sent along. Size, time and number are bounded.
+redirect is judged like the first URL, and nothing of ours is sent along. Each fetch has a bound of size and of time.
 """
 
 from __future__ import annotations
@@ -17,21 +17,25 @@ from msgspec import Struct
 
 from k2think.errors import Overloaded, UnusableUrl, UpstreamUnavailable
 from k2think.upstreams.public_urls import INSTEAD, PublicUrl, is_public, read_redirect, read_url
-from k2think.upstreams.transport import Address, AddressRefused, Patience, Reply, Transport, look_up
+from k2think.upstreams.transport import Address, AddressRefused, Patience, Reply, Transport, is_own, look_up
 
 MAX_REDIRECTS = 3
 MAX_AT_ONCE = 8
-"""Fetches that run at the same time; each may hold as many bytes in memory as its limit allows."""
+"""Fetches that run at the same time. The files that came are their callers' to bound."""
 
 REDIRECTS = {301, 302, 303, 307, 308}
 
 
 class Fetched(Struct, frozen=True):
-    """What came. `name` and `media_type` are what the server says, made safe by nobody; either may be empty."""
+    """What came. `name` is what the server or the URL says, made safe by nobody; it may be empty."""
 
     data: bytes
     name: str
-    media_type: str
+
+
+def is_foreign(address: Address) -> bool:
+    """Say whether this is a host of the public internet, and not this machine."""
+    return is_public(address) and not is_own(address)
 
 
 class PublicWeb:
@@ -40,12 +44,10 @@ class PublicWeb:
     def __init__(
         self,
         *,
-        max_bytes: int,
         patience: float = 20.0,
-        may_connect: Callable[[Address], bool] = is_public,
+        may_connect: Callable[[Address], bool] = is_foreign,
         find: Callable[[str], list[str]] = look_up,
     ) -> None:
-        self._max_bytes = max_bytes
         self._patience = patience
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._transport = Transport(
@@ -75,7 +77,7 @@ class PublicWeb:
         async with self._place():
             try:
                 async with asyncio.timeout(self._patience):
-                    return await self._follow(first, min(limit, self._max_bytes))
+                    return await self._follow(first, limit)
             except TimeoutError:
                 message = f"{first.origin} did not give the file within {self._patience:g} s. {INSTEAD}"
                 raise UnusableUrl(message, code="url_unreachable") from None
@@ -101,8 +103,7 @@ class PublicWeb:
                         return await _read(reply, url, limit)
                     url = read_redirect(url, reply.headers.get("location", ""))
             except AddressRefused:
-                message = f"{url.origin} is not fetched from: its address is not a public one. {INSTEAD}"
-                raise UnusableUrl(message) from None
+                raise UnusableUrl(f"{url.origin} has no public address that can be reached. {INSTEAD}") from None
             except UpstreamUnavailable as error:
                 message = f"{url.origin} cannot be reached, or its answer cannot be read. Check the URL. {INSTEAD}"
                 raise UnusableUrl(message, code="url_unreachable") from error
@@ -124,7 +125,7 @@ async def _read(reply: Reply, url: PublicUrl, limit: int) -> Fetched:
         while body.tell() <= limit and (chunk := await reply.read()):
             body.write(chunk)
         if body.tell() <= limit:
-            return Fetched(data=body.getvalue(), name=_name(reply, url), media_type=reply.content_type)
+            return Fetched(data=body.getvalue(), name=_name(reply, url))
     raise UnusableUrl(
         f"The file at {url.origin} is larger than {limit:,} bytes, the most that is fetched. Send a smaller one.",
         code="url_too_large",
@@ -132,10 +133,13 @@ async def _read(reply: Reply, url: PublicUrl, limit: int) -> Fetched:
 
 
 def _name(reply: Reply, url: PublicUrl) -> str:
-    head = Message()
-    head["content-disposition"] = _clean(reply.headers.get("content-disposition", ""))
-    path = url.rest.partition("?")[0]
-    return _clean(head.get_filename("")) or unquote(path.rpartition("/")[2])
+    said = ""
+    # A stranger chooses the encoding of the name and how it is cut into pieces; the library trips over some of both.
+    with contextlib.suppress(ValueError, TypeError):
+        head = Message()
+        head["content-disposition"] = _clean(reply.headers.get("content-disposition", ""))
+        said = _clean(head.get_filename(""))
+    return said or unquote(url.rest.partition("?")[0].rpartition("/")[2])
 
 
 def _clean(text: str) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import socket
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Thread
 from types import TracebackType
 from typing import Self
 
@@ -36,13 +38,31 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class AddressRefused(UpstreamUnavailable):
-    """No connection was made, because the address is none that this transport may connect to."""
+    """No connection was made: the host has no address that this transport may connect to, or none at all.
+
+    Which of the two it is must not be told: it would say which names an internal name server knows.
+    """
 
 
 def look_up(name: str) -> list[str]:
     """The addresses of a name, in the system's order of preference; blocks. Raises `OSError`."""
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def is_own(address: Address) -> bool:
+    """Say whether this machine has the address; asks the system, not the network.
+
+    To our own public address we would come from within, past what guards it. Where the system lets everybody use
+    addresses that it does not have (`ip_nonlocal_bind`), every one counts as its own.
+    """
+    plain = address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
+    try:
+        with socket.socket(socket.AF_INET if plain.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(plain), 0))
+    except OSError as error:
+        return error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # any other says nothing of the address
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +188,6 @@ class Transport:
         self._proxy = proxy
         self._may_connect = may_connect
         self._find = find
-        self._door: _Door | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -177,23 +196,23 @@ class Transport:
         if self._may_connect is None:
             connector = aiohttp.TCPConnector(limit=limit, ttl_dns_cache=60)
         else:
-            self._door = _Door(self._may_connect, self._find, limit)
+            door = _Door(self._may_connect, self._find)
             connector = aiohttp.TCPConnector(
                 limit=limit,
                 use_dns_cache=False,  # each connection is made to what was looked up and checked for it alone
                 force_close=True,
-                resolver=self._door,
-                socket_factory=self._door.socket,
+                resolver=door,
+                socket_factory=door.socket,
             )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            auto_decompress=self._door is None,
+            auto_decompress=self._may_connect is None,
             cookie_jar=aiohttp.DummyCookieJar(),  # many accounts share this client: a cookie must never stick
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect),
             # Named are only the codings that the client decodes by itself.
             headers={
                 "User-Agent": USER_AGENT,
-                "Accept-Encoding": "gzip, deflate" if self._door is None else "identity",
+                "Accept-Encoding": "gzip, deflate" if self._may_connect is None else "identity",
             },
             trust_env=False,
         )
@@ -203,9 +222,6 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
-        if self._door is not None:
-            await self._door.close()
-            self._door = None
 
     @contextlib.asynccontextmanager
     async def request(
@@ -280,17 +296,14 @@ class _Door(AbstractResolver):
     connects: also to one that stands in the URL itself. So what is checked is what is connected to.
     """
 
-    def __init__(self, may_connect: Callable[[Address], bool], find: Callable[[str], list[str]], threads: int) -> None:
+    def __init__(self, may_connect: Callable[[Address], bool], find: Callable[[str], list[str]]) -> None:
         self._may_connect = may_connect
         self._find = find
-        # Threads of its own: a name server that does not answer must not hold up the look-ups of the service.
-        self._threads = ThreadPoolExecutor(threads, "look-up")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, self._find, host)
-        allowed = [address for address in found if self._may_connect(ipaddress.ip_address(address))]
+        allowed = [address for address in await self._look_up(host) if self._may_connect(ipaddress.ip_address(address))]
         if not allowed:
             raise AddressRefused("None of the host's addresses may be connected to.")
         return [
@@ -305,7 +318,27 @@ class _Door(AbstractResolver):
         return socket.socket(family, kind, protocol)
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Nothing is kept."""
+
+    async def _look_up(self, host: str) -> list[str]:
+        """The addresses, none where the name is not known.
+
+        Each look-up has a thread: one whose name server never answers holds up no other, nor the end of the process.
+        What remains: a look-up cannot be stopped, so its thread lives on until the system gives up (half a minute, as
+        most are set), longer than the fetch that wanted it. So there may be a few more threads than fetches.
+        """
+        looking: Future[list[str]] = Future()
+        looking.set_running_or_notify_cancel()  # whoever waits may give up, and the answer then goes nowhere
+
+        def look() -> None:
+            try:
+                found = self._find(host)
+            except (OSError, UnicodeError):
+                found = []
+            looking.set_result(found)
+
+        Thread(target=look, name="look-up", daemon=True).start()
+        return await asyncio.wrap_future(looking)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ A turn with images is a list of parts, in OpenAI's form too. Documents have no p
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -54,9 +53,9 @@ def fold(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def _with_images(message: Message) -> Content:
-    """The text, and the images behind it as data URLs."""
+    """The text, and the images behind it."""
     images = [
-        {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{_base64(image.data)}"}}
+        {"type": "image_url", "image_url": {"url": image.url}}
         for image in message.attachments
         if isinstance(image, Image)
     ]
@@ -77,10 +76,6 @@ def _parts(content: Content) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
     return list(content)
-
-
-def _base64(data: bytes) -> str:
-    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def _kept(message: Message) -> dict[str, Any] | None:

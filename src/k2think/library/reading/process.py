@@ -21,6 +21,7 @@ from k2think.library.reading.worker import Answer, Task
 _START = "import sys; sys.path[:] = sys.argv[2:]; from k2think.library.reading.worker import main; main()"
 _ENVIRONMENT = {"SYSTEMROOT": r"C:\Windows"} if sys.platform == "win32" else {}
 _LONGEST_CHARACTER = 4
+_TIME_IS_UP = getattr(signal, "SIGXCPU", 0)
 _FRAME = 4096
 """Bytes of an answer beside its text."""
 
@@ -38,16 +39,20 @@ async def read_apart(task: Task, content: Path | bytes, patience: float) -> Docu
             answer = await _answer(process, task.limit * _LONGEST_CHARACTER + _FRAME)
             code = await process.wait()
     except TimeoutError:
-        raise too_complex(f"could not be read in {patience:.0f} s") from None
+        # A busy machine may be the reason.
+        raise too_complex(f"could not be read in {patience:.0f} s", lasting=False) from None
     finally:
         if process.returncode is None:
             await _end(process)
-    if code < 0:  # a bound was reached, or a library crashed
-        raise too_complex("could not be read with the memory and time that a file may take")
+    # A bound was reached, a library crashed, or the machine is short of memory.
+    if code < 0:
+        raise too_complex(
+            "could not be read with the memory and time that a file may take", lasting=-code == _TIME_IS_UP
+        )
     try:
         found = msgspec.json.decode(answer, type=Answer)
     except msgspec.DecodeError as error:
-        raise unreadable() from error
+        raise unreadable(lasting=not code) from error
     if found.code:
         raise Refusal(found.code, found.why)
     return DocumentText(found.text, found.left_out)

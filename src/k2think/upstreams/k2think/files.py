@@ -60,6 +60,9 @@ State: TypeAlias = Literal["ready", "waiting", "failed", "gone"]
 
 _STATES: Mapping[str, State] = {"completed": "ready", "failed": "failed", "not_found": "gone"}
 
+_Key: TypeAlias = tuple[str, str, str]
+"""Credential, digest and name."""
+
 T = TypeVar("T")
 
 
@@ -115,15 +118,18 @@ class Uploads:
         self._patience = patience
         self._confirm_after = confirm_after
         self._places = asyncio.Semaphore(at_once)
-        self._known: dict[tuple[str, str], _Known] = {}  # credential and digest; the oldest first
-        self._shared: dict[tuple[str, str], _Shared] = {}
+        self._known: dict[_Key, _Known] = {}  # the oldest first
+        self._shared: dict[_Key, _Shared] = {}
 
     async def ensure(self, credential: Credential, document: Document) -> str | None:
         """Give the document's id in the credential's account; None: it cannot be had there, so its text must do.
 
         Raises `CredentialRejected`, `QuotaExceeded`.
         """
-        key = (credential.id, document.digest)
+        if not document.size:
+            return None
+        # The service shows the name to whoever asks about the file, so it must be this client's own.
+        key = (credential.id, document.digest, document.name)
         known = self._known.get(key)
         if known is not None and time.monotonic() < known.until:
             return known.id if known.ready else None
@@ -144,7 +150,7 @@ class Uploads:
         ids = await together([self.ensure(credential, document) for document in each.values()])
         return dict(zip(each, ids, strict=True))
 
-    async def _settle(self, key: tuple[str, str], credential: Credential, document: Document) -> str | None:
+    async def _settle(self, key: _Key, credential: Credential, document: Document) -> str | None:
         known = self._known.get(key)
         file_id = known.id if known else None
         try:
@@ -175,7 +181,7 @@ class Uploads:
         )
         return file_id if ready else None
 
-    def _remember(self, key: tuple[str, str], file_id: str | None, *, ready: bool, keep: float) -> None:
+    def _remember(self, key: _Key, file_id: str | None, *, ready: bool, keep: float) -> None:
         self._known.pop(key, None)
         self._known[key] = _Known(file_id, ready, time.monotonic() + keep)
         if len(self._known) > MAX_KNOWN:

@@ -24,7 +24,7 @@ from k2think.upstreams.refusals import Speaker
 from k2think.upstreams.transport import Transport
 
 TextOf: TypeAlias = Callable[[Document, int], Awaitable[DocumentText]]
-"""Gives at most so many characters of a document's text. Raises `UnusableFile`."""
+"""Gives at most so many characters of a document's text. Raises `UnusableFile`, `Overloaded`."""
 
 
 class K2ThinkUpstream:
@@ -52,7 +52,7 @@ class K2ThinkUpstream:
     def open(
         self, prompt: Prompt, model: str, credential: Credential
     ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
-        """Ask the model. Raises `UnusableFile` too, for a document that neither the service nor we can read."""
+        """Ask the model. Raises what reading texts raises too, for a document that the service cannot read."""
         if self._texts is not None:
             attached = [one for message in prompt.messages for one in message.attachments if isinstance(one, Document)]
             if attached:
