@@ -21,7 +21,7 @@ TREES = {path: ast.parse(text) for path, text in TEXTS.items()}
 ROWS = [
     {"__init__"},
     {"errors"},
-    {"settings", "sse", "together"},
+    {"places", "settings", "sse", "together"},
     {"dialogue"},
     {"inband", "wire", "telemetry", "storage"},
     {"credentials", "library"},

@@ -172,8 +172,7 @@ def test_patience_ends_for_the_file_and_for_those_behind_it(endless: Document) -
 
 def test_nobody_waits_for_ever_for_a_process(endless: Document) -> None:
     async def read() -> None:
-        texts = Texts(workers=1, patience=0.4)
-        texts._places = asyncio.Semaphore(0)
+        texts = Texts(workers=0, patience=0.4)
         with pytest.raises(Overloaded):
             await texts.of(endless, 10)
 

@@ -17,6 +17,7 @@ import msgspec
 from k2think.dialogue.prompt import Attachment, Document, DocumentText, Image, Message, Prompt
 from k2think.errors import ClientError, FileNotFound, InvalidRequest, UnusableFile, UnusableUrl
 from k2think.inband.documents import describe_image, name_documents, write_documents
+from k2think.library.content import opened
 from k2think.library.deposit import file_too_large
 from k2think.library.images import LARGEST, look_at
 from k2think.library.inline import data_url, decoded
@@ -176,11 +177,9 @@ def _document_of(data: bytes, name: str) -> Document:
 
 
 def _content(document: Document) -> bytes:
-    if document.data is not None:
-        return document.data
-    assert document.path is not None
     try:
-        return document.path.read_bytes()
+        with opened(document) as file:
+            return file.read()
     except OSError:
         raise FileNotFound(document.name, param=document.place) from None
 

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import io
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 from k2think.dialogue.prompt import Document, DocumentText
-from k2think.errors import Overloaded, UnusableFile
+from k2think.errors import UnusableFile
+from k2think.library.content import opened
 from k2think.library.reading import plain
 from k2think.library.reading.process import read_apart
 from k2think.library.reading.refusal import Refusal, encrypted
 from k2think.library.reading.worker import Task
 from k2think.library.sniffing import DOCX, OLE, PPTX, XLSX
+from k2think.places import Places
+from k2think.together import Shared
 
 READERS = {"application/pdf": "pdf", DOCX: "word", XLSX: "sheets", PPTX: "slides", "text/html": "web_page"}
 """Which module of `reading` reads what; other texts are only decoded."""
@@ -44,14 +46,6 @@ _Key: TypeAlias = tuple[str, str, int]
 _Outcome: TypeAlias = DocumentText | Refusal
 
 
-class _Reading:
-    """One reading of a file, and how many requests wait for it."""
-
-    def __init__(self, task: asyncio.Task[_Outcome]) -> None:
-        self.task = task
-        self.waiting = 0
-
-
 class Texts:
     """Texts of files: at most `workers` processes at once, each of which may take `patience` seconds.
 
@@ -68,13 +62,14 @@ class Texts:
         memory: int = 1024**3,
         remembered: int = 8_000_000,
     ) -> None:
-        self._places = asyncio.Semaphore(workers)
+        full = "Too many files are being read just now. Try again in a moment."
+        self._places = Places(workers, wait=patience, full=full)
         self._patience = patience
         self._effort = effort
         self._memory = memory
         self._room = remembered
         self._remembered: OrderedDict[_Key, _Outcome] = OrderedDict()
-        self._readings: dict[_Key, _Reading] = {}
+        self._readings: Shared[_Key, _Outcome] = Shared()
 
     async def of(self, document: Document, limit: int) -> DocumentText:
         """The first `limit` characters of its text.
@@ -104,18 +99,7 @@ class Texts:
         if (remembered := self._remembered.get(key)) is not None:
             self._remembered.move_to_end(key)
             return remembered
-        reading = self._readings.get(key)
-        if reading is None:
-            reading = self._readings[key] = _Reading(asyncio.create_task(_tried(read())))
-        reading.waiting += 1
-        try:
-            outcome = await asyncio.shield(reading.task)
-        finally:
-            reading.waiting -= 1
-            if not reading.waiting:
-                reading.task.cancel()  # without effect where it is done
-                if self._readings.get(key) is reading:
-                    del self._readings[key]
+        outcome = await self._readings.get(key, lambda: _tried(read()))
         self._remember(key, outcome)
         return outcome
 
@@ -136,15 +120,8 @@ class Texts:
         raise Refusal("file_type_not_supported", f"is of a type that cannot be read ({kind}). {SUPPORTED}")
 
     async def _read_apart(self, task: Task, content: Path | bytes, patience: float) -> DocumentText:
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._places.acquire()
-        except TimeoutError:
-            raise Overloaded("Too many files are being read just now. Try again in a moment.") from None
-        try:
+        async with self._places.place():
             return await read_apart(task, content, patience)
-        finally:
-            self._places.release()
 
     def _remember(self, key: _Key, outcome: _Outcome) -> None:
         if key in self._remembered or (isinstance(outcome, Refusal) and not outcome.lasting):
@@ -170,19 +147,15 @@ async def _tried(reading: Coroutine[Any, Any, DocumentText]) -> _Outcome:
         return Refusal("file_gone", "is no longer there. Upload it again.", lasting=False)
 
 
-def _opened(document: Document) -> BinaryIO:
-    return document.path.open("rb") if document.path else io.BytesIO(document.data or b"")
-
-
 def _read_plain(document: Document, limit: int) -> DocumentText:
-    with _opened(document) as file:
+    with opened(document) as file:
         return plain.read(file, limit)
 
 
 def _has_password(document: Document) -> bool:
     """New Office files with a password are packed into an old one, in a part of this name."""
     before = b""
-    with _opened(document) as file:
+    with opened(document) as file:
         while chunk := file.read(_AT_ONCE):
             if _WITH_PASSWORD in before + chunk:
                 return True

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from email.message import Message
 from urllib.parse import unquote
 
 from msgspec import Struct
 
-from k2think.errors import Overloaded, UnusableUrl, UpstreamUnavailable
+from k2think.errors import UnusableUrl, UpstreamUnavailable
+from k2think.places import Places
 from k2think.upstreams.public_urls import INSTEAD, PublicUrl, is_public, read_redirect, read_url
 from k2think.upstreams.transport import Address, AddressRefused, Patience, Reply, Transport, is_own, look_up
 
@@ -49,7 +50,8 @@ class PublicWeb:
         find: Callable[[str], list[str]] = look_up,
     ) -> None:
         self._patience = patience
-        self._places = asyncio.Semaphore(MAX_AT_ONCE)
+        full = f"Too many URLs are being fetched. Try again later. {INSTEAD}"
+        self._places = Places(MAX_AT_ONCE, wait=patience, full=full)
         self._transport = Transport(
             # The one bound over all is kept in `fetch`: the others only must not come before it. A connection may take
             # half of the time, so that another address of the host has the other half.
@@ -74,25 +76,13 @@ class PublicWeb:
         fetches leave no place. Messages name schemes and hosts only: paths and queries may hold secrets.
         """
         first = read_url(url)
-        async with self._place():
+        async with self._places.place():
             try:
                 async with asyncio.timeout(self._patience):
                     return await self._follow(first, limit)
             except TimeoutError:
                 message = f"{first.origin} did not give the file within {self._patience:g} s. {INSTEAD}"
                 raise UnusableUrl(message, code="url_unreachable") from None
-
-    @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._places.acquire()
-        except TimeoutError:
-            raise Overloaded(f"Too many URLs are being fetched. Try again later. {INSTEAD}") from None
-        try:
-            yield
-        finally:
-            self._places.release()
 
     async def _follow(self, url: PublicUrl, limit: int) -> Fetched:
         for _ in range(1 + MAX_REDIRECTS):

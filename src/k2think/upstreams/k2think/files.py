@@ -16,7 +16,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
-from io import BytesIO
 from typing import BinaryIO, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -25,7 +24,8 @@ from msgspec import Struct
 from k2think.credentials.credential import Credential
 from k2think.dialogue.prompt import Document
 from k2think.errors import CredentialRejected, QuotaExceeded, UpstreamError, UpstreamUnavailable
-from k2think.together import together
+from k2think.library.content import opened
+from k2think.together import Shared, together
 from k2think.upstreams.exchange import MAX_ERROR_BODY
 from k2think.upstreams.k2think import protocol
 from k2think.upstreams.refusals import Speaker, error_of_status, read_refusal
@@ -95,14 +95,6 @@ class _Answer(Struct, frozen=True):
     refused: bool = False
 
 
-class _Shared:
-    """An upload that several requests may wait for. It goes on as long as one of them does."""
-
-    def __init__(self, work: asyncio.Task[str | None]) -> None:
-        self.work = work
-        self.waiting = 0
-
-
 class Uploads:
     """Sees to it that documents are where the chat route `url` can find them.
 
@@ -119,7 +111,7 @@ class Uploads:
         self._confirm_after = confirm_after
         self._places = asyncio.Semaphore(at_once)
         self._known: dict[_Key, _Known] = {}  # the oldest first
-        self._shared: dict[_Key, _Shared] = {}
+        self._uploads: Shared[_Key, str | None] = Shared()
 
     async def ensure(self, credential: Credential, document: Document) -> str | None:
         """Give the document's id in the credential's account; None: it cannot be had there, so its text must do.
@@ -133,16 +125,7 @@ class Uploads:
         known = self._known.get(key)
         if known is not None and time.monotonic() < known.until:
             return known.id if known.ready else None
-        if (shared := self._shared.get(key)) is None:
-            shared = self._shared[key] = _Shared(asyncio.create_task(self._settle(key, credential, document)))
-        shared.waiting += 1
-        try:
-            return await asyncio.shield(shared.work)
-        finally:
-            shared.waiting -= 1
-            if not shared.waiting:
-                del self._shared[key]
-                shared.work.cancel()  # of no effect on one that has ended
+        return await self._uploads.get(key, lambda: self._settle(key, credential, document))
 
     async def ensure_all(self, credential: Credential, documents: Sequence[Document]) -> dict[str, str | None]:
         """Do the same for several at once: digest → id, in their order."""
@@ -195,7 +178,7 @@ class Uploads:
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(len(head) + document.size + len(tail)),
         }
-        with closing(await asyncio.to_thread(_open, document)) as file:
+        with closing(await asyncio.to_thread(opened, document)) as file:
             body = _pieces(head, file, document.size, tail)
             answer = await self._ask(credential, "POST", headers=headers, body=body)
         if answer.refused:
@@ -274,14 +257,6 @@ def _decoded(body: bytes, kind: type[T]) -> T | None:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _open(document: Document) -> BinaryIO:
-    if document.data is not None:
-        return BytesIO(document.data)
-    if document.path is None:
-        raise FileNotFoundError
-    return document.path.open("rb")
 
 
 async def _pieces(head: bytes, file: BinaryIO, size: int, tail: bytes) -> AsyncIterator[bytes]:

@@ -1,0 +1,35 @@
+"""How many may do something at once: a place, a short wait for one, or a clear no."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from k2think.errors import Overloaded
+
+
+class Places:
+    """Holds `number` places. Who finds none free waits for `wait` seconds, and is then told `full`."""
+
+    def __init__(self, number: int, *, wait: float, full: str, retry_after: float | None = None) -> None:
+        self._free = asyncio.Semaphore(number)
+        self._wait = wait
+        self._full = full
+        self._retry_after = retry_after
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Take a place for the time of the context. Raises `Overloaded`."""
+        if self._free.locked():
+            try:
+                async with asyncio.timeout(self._wait):
+                    await self._free.acquire()
+            except TimeoutError:
+                raise Overloaded(self._full, retry_after=self._retry_after) from None
+        else:
+            await self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release()
