@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,25 @@ def test_what_is_sent_arrives_however_it_is_cut(payloads: list[bytes], data: st.
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
     assert decoded(*chunks) == payloads
+
+
+BLOCKS = [
+    b"data: a\n\n",
+    b"data:b\n\n",
+    b": c\n\n",
+    b"event: x\ndata: d\n\n",
+    b"data: e\ndata: f\n\n",
+    b"\n",
+    b"data: g\r\n\r\n",
+]
+
+
+@given(st.lists(st.sampled_from(BLOCKS), max_size=8).map(b"".join), st.lists(st.integers(0, 80), max_size=4))
+def test_plain_and_other_events_that_come_together_are_read_as_if_they_came_byte_by_byte(
+    stream: bytes, places: list[int]
+) -> None:
+    cuts = [0, *sorted(min(place, len(stream)) for place in places), len(stream)]
+    assert decoded(*(stream[a:b] for a, b in pairwise(cuts))) == decoded(*(bytes([byte]) for byte in stream))
 
 
 def test_an_event_is_given_when_its_blank_line_arrives_and_not_before() -> None:

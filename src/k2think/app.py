@@ -6,8 +6,8 @@ request id ─ internal errors ─ [CORS for /v1] ─ failures ─ gate ─┬�
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,7 +17,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2think import __version__
-from k2think.api.access import Gate, Keys
+from k2think.api.access import Gate, Keys, header
 from k2think.api.admin import admin_router
 from k2think.api.admin.answers import answer_refusals
 from k2think.api.description import describe_generation
@@ -88,7 +88,7 @@ class _Front:
         if scope["type"] == "lifespan":
             await self._web(scope, receive, send)
             return
-        request_id = f"req_{uuid.uuid4().hex}"
+        request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
         shown = (b"x-request-id", request_id.encode())
 
@@ -101,15 +101,17 @@ class _Front:
 
 
 class _Doors:
-    """Pages from elsewhere may call /v1, and nothing else."""
+    """Pages from elsewhere may call /v1, and nothing else. A page's requests say where it is from."""
 
     def __init__(self, cors: ASGIApp, plain: ASGIApp) -> None:
         self._cors = cors
         self._plain = plain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door = self._cors if scope["path"].startswith("/v1/") else self._plain
-        await door(scope, receive, send)
+        if scope["path"].startswith("/v1/") and (scope["method"] != "POST" or header(scope, b"origin") is not None):
+            await self._cors(scope, receive, send)
+        else:
+            await self._plain(scope, receive, send)
 
 
 class _Fork:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from k2think.errors import Overloaded
 
 
 class Places:
-    """Holds `number` places. Who finds none free waits for `wait` seconds, and is then told `full`."""
+    """A context that holds one of `number` places. Who finds none free waits for `wait` seconds, and is told `full`."""
 
     def __init__(self, number: int, *, wait: float, full: str, retry_after: float | None = None) -> None:
         self._free = asyncio.Semaphore(number)
@@ -18,18 +16,16 @@ class Places:
         self._full = full
         self._retry_after = retry_after
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def __aenter__(self) -> None:
         """Take a place for the time of the context. Raises `Overloaded`."""
-        if self._free.locked():
-            try:
-                async with asyncio.timeout(self._wait):
-                    await self._free.acquire()
-            except TimeoutError:
-                raise Overloaded(self._full, retry_after=self._retry_after) from None
-        else:
+        if not self._free.locked():
             await self._free.acquire()
+            return
         try:
-            yield
-        finally:
-            self._free.release()
+            async with asyncio.timeout(self._wait):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Overloaded(self._full, retry_after=self._retry_after) from None
+
+    async def __aexit__(self, *_: object) -> None:
+        self._free.release()

@@ -34,14 +34,16 @@ class Decoder:
             chunk = self._without_byte_order_mark(chunk)
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_plain_line_endings(chunk)
-        *complete, rest = chunk.split(b"\n")
-        events: list[bytes] = []
-        if complete:
-            if self._pieces:
-                self._pieces.append(complete[0])
-                complete[0] = b"".join(self._pieces)
-                self._pieces.clear()
-                self._pieces_size = 0
+        if self._pieces and b"\n" in chunk:
+            chunk = b"".join((*self._pieces, chunk))
+            self._pieces.clear()
+            self._pieces_size = 0
+        *blocks, rest = chunk.split(b"\n\n")
+        # Nearly all that comes are events of one line each. A line end more than those between them tells others.
+        events = [block[6:] for block in blocks if block[:6] == b"data: "]
+        if len(events) != len(blocks) or chunk.count(b"\n") != 2 * len(blocks) or self._data:
+            events = []
+            *complete, rest = chunk.split(b"\n")
             self._take_lines(complete, events)
         if rest:
             self._pieces.append(rest)

@@ -117,7 +117,7 @@ def reset_kept(settings: Settings, credentials: Sequence[Credential], index: int
 async def _ask(transport: Transport, method: str, url: str, key: str = "") -> tuple[int, _Answer]:
     """The status and the answer; an empty one if it has no such shape. Raises `UpstreamError`."""
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    async with transport.request(method, url, headers=headers) as reply:
+    async with await transport.request(method, url, headers=headers) as reply:
         body = await reply.read_beginning(MAX_ANSWER)
         try:
             return reply.status, msgspec.json.decode(body, type=_Answer)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from splitting import every_split, merged, run
 
-from k2think.dialogue.events import Event, ReasoningDelta, TextDelta
+from k2think.dialogue.events import Event, Finish, ReasoningDelta, TextDelta, Usage
+from k2think.dialogue.machine import Chain
 from k2think.inband import outlet, parts
 from k2think.inband.parts import Opener, Parter
 from k2think.inband.reasoning import ReasoningReader
 from k2think.inband.scanner import MAX_ATTRIBUTES, Tag
+from k2think.inband.usage import UsageMeter
 
 OPENERS: tuple[Opener, ...] = ("present", "implied", "undecided")
 OPENER = st.sampled_from(OPENERS)
@@ -51,6 +53,27 @@ def bare(text: str) -> str:
 
 def words_of(events: Sequence[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, TextDelta | ReasoningDelta))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    text=strange_texts,
+    opener=OPENER,
+    places=st.lists(st.integers(0, 250), max_size=12),
+    reads=st.lists(st.integers(1, 9), max_size=6),
+)
+def test_the_outcome_does_not_depend_on_what_one_read_brings(
+    text: str, opener: Opener, places: list[int], reads: list[int]
+) -> None:
+    """Also the usage does not, which is behind the reader in every chain."""
+    pieces: list[Event] = [*pieces_of(text, places), Finish("stop"), Usage(1, 0)]
+    one_by_one = Chain(ReasoningReader(opener), UsageMeter(lambda: 1))
+    together = Chain(ReasoningReader(opener), UsageMeter(lambda: 1))
+    out: list[Event] = []
+    rest = iter(pieces)
+    for count in [*reads, len(pieces)]:
+        out += together.feed_all(list(islice(rest, count)))
+    assert merged([*out, *together.close()]) == run(one_by_one, pieces)
 
 
 @settings(deadline=None, max_examples=300)

@@ -392,3 +392,43 @@ def test_whatever_the_order_in_which_pieces_come_each_call_gets_its_own(
     for number, (_, pieces) in enumerate(made):
         got = [event.arguments for event in events if isinstance(event, ToolCallDelta) and event.index == number]
         assert "".join(got) == "".join(pieces)
+
+
+FRAMES = [
+    chunk({"content": "one"}),
+    chunk({"content": " two"}),
+    chunk({"role": "assistant", "content": ""}),
+    chunk({"reasoning_content": "R"}),
+    chunk({"content": "A", "reasoning": "R"}),
+    chunk({"content": "x"}, index=1),
+    chunk({"content": "half"}).replace(b"half", rb"\ud83d"),
+    chunk({"content": "last"}, "stop"),
+    json.dumps({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}).encode(),
+    chunk({"content": "paid"})[:-1] + b', "usage": {"prompt_tokens": 1, "completion_tokens": 2}}',
+    json.dumps({"sources": []}).encode(),
+    json.dumps({"error": {"message": "broken"}}).encode(),
+    b"null",
+    b"{",
+    b"[DONE]",
+    chunk({"content": "a"}) + b"\n" + chunk({"content": "b"}),
+]
+
+
+@given(st.lists(st.sampled_from(FRAMES[:2]) | st.sampled_from(FRAMES), max_size=12))
+def test_frames_that_come_together_are_read_as_if_they_came_one_by_one(frames: list[bytes]) -> None:
+    alone, singles = FrameReader(), list[Event]()
+    together, batch = FrameReader(), list[Event]()
+    failure: str | None = None
+    try:
+        for frame in frames:
+            singles += alone.feed(frame)
+    except UpstreamError as error:
+        failure = error.message
+    if failure is None:
+        together.feed_all(frames, batch)
+    else:
+        with pytest.raises(UpstreamError) as caught:
+            together.feed_all(frames, batch)
+        assert caught.value.message == failure
+    assert batch == singles
+    assert together.finished == alone.finished

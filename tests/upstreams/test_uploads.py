@@ -7,7 +7,7 @@ import hashlib
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,7 +113,7 @@ async def text_of(document: Document, limit: int) -> DocumentText:
 
 
 async def ask(upstream: K2ThinkUpstream, credential: Credential, *documents: Document) -> str:
-    async with upstream.open(prompt(*documents), MODEL, credential) as batches:
+    async with aclosing(upstream.open(prompt(*documents), MODEL, credential)) as batches:
         events = [event async for batch in batches for event in batch]
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 
@@ -348,7 +348,7 @@ def test_the_wait_for_the_answer_begins_when_all_is_sent(tmp_path: Path) -> None
                         yield piece
 
                 headers = {"Content-Length": str(LARGE)}
-                async with transport.request("POST", url, headers=headers, body=pieces()) as reply:
+                async with await transport.request("POST", url, headers=headers, body=pieces()) as reply:
                     assert reply.status == 400
                     assert await reply.read_whole() == b'{"detail":"no"}'
 

@@ -49,7 +49,8 @@ from k2think.wire.openai_chat.outbound import (
 SCHEMAS = Path(__file__).resolve().parents[2].parent / "shared" / "openai-schemas"
 ID, CREATED, MODEL = "chatcmpl-1", 1_790_000_000, 'MBZUAI-IFM/K2-Think "%d" ü'
 
-texts = st.text(st.characters(exclude_categories=()), max_size=8)  # half surrogate pairs too
+marks = st.sampled_from(["\x1e", "\\u001e", "\\", "a\x1eb"])  # what parts texts that are encoded together
+texts = st.text(st.characters(exclude_categories=()), max_size=8) | marks  # half surrogate pairs too
 events = st.lists(
     st.builds(TextDelta, texts)
     | st.builds(ReasoningDelta, texts)

@@ -144,7 +144,7 @@ def bearer(scope: Scope) -> bytes:
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of this (lower-case) name."""
     headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
-    return next((value for key, value in headers if key == name), None)
+    return dict(reversed(headers)).get(name)
 
 
 def _names_this_machine(url: bytes) -> bool:

@@ -90,29 +90,36 @@ class Attendant:
             raise HungUp from None
 
     async def _attend(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._until_due()):
-                    if (await self._receive())["type"] == "http.disconnect":
-                        break
-            except TimeoutError:
-                stream = self._stream
-                if stream is None or (self._until_due() or 0) > 0:
-                    continue
-                if stream.blocked:
-                    break
-                await stream.write(keep_alive())
+        if self._stream is None:
+            await self._hanging_up()
+        else:
+            await self._keep_alive(self._stream)
         self._hung_up = True
         self._work.cancel()
 
-    def _until_due(self) -> float | None:
+    async def _hanging_up(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _keep_alive(self, stream: EventStream) -> None:
+        """Until the client hangs up, or has taken nothing for too long."""
+        while True:
+            try:
+                async with asyncio.timeout(self._until_due(stream)):
+                    return await self._hanging_up()
+            except TimeoutError:
+                if self._until_due(stream) > 0:
+                    continue
+                if stream.blocked:
+                    return None
+                await stream.write(keep_alive())
+
+    def _until_due(self, stream: EventStream) -> float:
         """Seconds until the stream needs a sign of life."""
-        if self._stream is None:
-            return None
-        if self._stream.blocked:
-            return self._stream.written_at + STUCK_AFTER - time.monotonic()
-        if self._stream.started:
-            return self._stream.written_at + self._keepalive - time.monotonic()
+        if stream.blocked:
+            return stream.written_at + STUCK_AFTER - time.monotonic()
+        if stream.started:
+            return stream.written_at + self._keepalive - time.monotonic()
         if not self._trace.asked_at:
             return POLL
         return self._trace.asked_at + min(COMMIT_AFTER, self._keepalive) - time.monotonic()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import secrets
 import time
-import uuid
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -121,7 +121,7 @@ class _Answer:
         self._attachments = attachments
         self._question = question
         self._owner = owner
-        self._id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._id = f"chatcmpl-{secrets.token_hex(16)}"
         self._created = int(time.time())
 
     async def whole(self) -> bytes:

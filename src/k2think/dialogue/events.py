@@ -6,7 +6,9 @@ dialects turn them into frames. Structs of msgspec: as small as tuples, built fa
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -61,3 +63,12 @@ class Usage(Struct, frozen=True, gc=False):
 
 
 Event: TypeAlias = TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | Finish | Usage
+
+
+def joined(events: Sequence[Event]) -> Sequence[Event]:
+    """The same answer with fewer deltas: neighbouring ones of text are one."""
+    out: list[Event] = []
+    for kind, alike in groupby(events, type):
+        run: list[Any] = list(alike)
+        out += [TextDelta("".join([event.text for event in run]))] if kind is TextDelta else run
+    return out

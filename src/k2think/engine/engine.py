@@ -76,7 +76,7 @@ class Engine:
         Raises `GatewayError`: `StreamBroken` after the first events, others before them. Closing the iterator hangs up.
         """
         self._budget.earn(time.monotonic())
-        async with self._admission.place():
+        async with self._admission:
             model = await self._catalog.resolve(prompt.model)
             course = Course(prompt, model, Retries(self._budget), self._native, self._tools)
             affinity = affinity_of(prompt) if self._keeper.pool.strategy == "sticky" else b""
@@ -140,7 +140,7 @@ class Engine:
         attempt = trace.begin(lease.credential.id)
         logger.debug("%s: asking %s with token %s", trace.request_id, model.id, lease.credential.id)
         try:
-            async with self._upstream.open(emulation.prompt, model.id, lease.credential) as batches:
+            async with aclosing(self._upstream.open(emulation.prompt, model.id, lease.credential)) as batches:
                 async for batch in batches:
                     if batch and not attempt.first_event_at:
                         attempt.first_event_at = time.monotonic()

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from k2think.dialogue.events import Event, Finish, ReasoningDelta, TextDelta, Usage
+from k2think.dialogue.events import Event, Finish, ReasoningDelta, TextDelta, Usage, joined
 from k2think.dialogue.machine import Chain, Machine
 from k2think.dialogue.outcome import Outcome
 from k2think.dialogue.prompt import Message, OutputFormat, Prompt, Toolbox
@@ -142,8 +142,8 @@ class Emulation:
         return found
 
     def feed_all(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Read what one read brought."""
-        return self._chain.feed_all(events)
+        """Read what one read brought; as one piece of text where nobody reads along."""
+        return self._chain.feed_all(events if self._asked.live else joined(events))
 
     def close(self) -> Sequence[Event]:
         """Read the end; gives `Usage`, at least: that of all attempts so far.

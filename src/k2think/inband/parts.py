@@ -109,12 +109,22 @@ class Parter:
         """What text becomes as it is, and changes nothing, if no tag, no blank at its end and (in an answer) no
         backtick, tilde or line end is in it. None: not now.
         """
+        make = self.flowing()
+        return None if make is TextDelta and not self._code.settled() else make
+
+    def flowing(self) -> type[TextDelta | ReasoningDelta] | None:
+        """What text becomes as it is, if no tag and no blank at its end is in it; it may `pass_by`. None: not now."""
         if self._out.idle():
             if self._state == "think":
                 return ReasoningDelta
-            if self._state in _ANSWERING and self._code.settled():
+            if self._state in _ANSWERING:
                 return TextDelta
         return None
+
+    def pass_by(self, text: str) -> None:
+        """Read text along that has gone out as it was, while all was `flowing`."""
+        if self._state in _ANSWERING:
+            self._code.feed(text)
 
     def _take_tag(self, tag: Tag) -> None:
         state = self._state

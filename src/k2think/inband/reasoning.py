@@ -6,6 +6,7 @@ Here a text becomes tokens, and everything that is no text passes. What the tags
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from k2think.dialogue.events import Event, ReasoningDelta, TextDelta, Usage
 from k2think.inband.parts import Observed, Opener, Parter
@@ -55,6 +56,25 @@ class ReasoningReader:
         self._plain = None if self._scanner.held else self._parter.plain()
         return self._parter.given()
 
+    def feed_all(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Take what one read brought. Text in the middle of a part goes as it is, and is looked at in one piece."""
+        out: list[Event] = []
+        place = 0
+        while place < len(events):
+            make = None if self._scanner.held else self._parter.flowing()
+            texts = _run(events, place) if make is not None else ()
+            if make is None or not texts:
+                out += self.feed(events[place])
+                place += 1
+                continue
+            out += map(make, texts)
+            place += len(texts)
+            text = "".join(texts)
+            self._scanner.remember(text)
+            self._parter.pass_by(text)
+            self._plain = self._parter.plain()
+        return out
+
     def close(self) -> Sequence[Event]:
         """The stream has ended: what was held is decided."""
         for token in self._scanner.close():
@@ -72,3 +92,15 @@ class ReasoningReader:
             if not self._parter.native() and not self._scanner.held:
                 return (event,)
         return (*self.close(), event)
+
+
+def _run(events: Sequence[Event], place: int) -> Sequence[str]:
+    """The texts from here to the next that may hold a tag; not those at its end whose blanks may belong to one."""
+    texts: list[str] = []
+    for event in islice(events, place, None):
+        if type(event) is not TextDelta or "<" in event.text:
+            break
+        texts.append(event.text)
+    while texts and (not texts[-1] or texts[-1][-1] in BLANKS):
+        texts.pop()
+    return texts

@@ -75,8 +75,8 @@ class Tag(Struct, frozen=True, gc=False):
 class TagScanner:
     """A Machine: text in, text and tags out, in order. Held back is only what may still become a tag.
 
-    `before` is the text that went out last; who knows that a text has no `<` and that nothing is `held` may write it
-    there instead of feeding it, if it is at least two characters long.
+    `before` is the text that went out last; who knows that a text has no `<` and that nothing is `held` may let it be
+    remembered instead of feeding it, or write it there if it is at least two characters long.
     """
 
     __slots__ = ("before", "held")
@@ -90,7 +90,7 @@ class TagScanner:
         if self.held:
             text = self.held + text
         elif "<" not in text:
-            self._remember(text)
+            self.remember(text)
             return [text] if text else []
         return self._cut(text, ended=False)
 
@@ -125,10 +125,11 @@ class TagScanner:
             out.append(text[place:stop])
         self.held = text[stop:]
         if stop:
-            self._remember(text[max(0, stop - 2) : stop])
+            self.remember(text[max(0, stop - 2) : stop])
         return out
 
-    def _remember(self, text: str) -> None:
+    def remember(self, text: str) -> None:
+        """This text goes out: it has no `<`, or has been cut."""
         self.before = text if len(text) > 1 else self.before[-1:] + text
 
     def _quotation(self, text: str, start: int) -> str:

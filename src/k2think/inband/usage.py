@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
 
 from k2think.dialogue.events import Event, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart, Usage
 from k2think.dialogue.prompt import Prompt
@@ -58,6 +60,20 @@ class UsageMeter:
                 self._given = event
             return ()
         return (event,)
+
+    def feed_all(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Take what one read brought."""
+        out: list[Event] = []
+        for kind, alike in groupby(events, type):
+            run: list[Any] = list(alike)
+            if kind is TextDelta:
+                self._answer.feed("".join([event.text for event in run]))
+            elif kind is ReasoningDelta:
+                self._thinking.feed("".join([event.text for event in run]))
+            else:
+                run = [event for event in run if self.feed(event)]
+            out += run
+        return out
 
     def close(self) -> Sequence[Event]:
         """The stream ended: give what it cost."""

@@ -120,7 +120,7 @@ class Texts:
         raise Refusal("file_type_not_supported", f"is of a type that cannot be read ({kind}). {SUPPORTED}")
 
     async def _read_apart(self, task: Task, content: Path | bytes, patience: float) -> DocumentText:
-        async with self._places.place():
+        async with self._places:
             return await read_apart(task, content, patience)
 
     def _remember(self, key: _Key, outcome: _Outcome) -> None:

@@ -6,8 +6,7 @@ has been written into the messages before, and taken out there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -30,12 +29,10 @@ class Upstream(Protocol):
     Everything it raises is an `UpstreamError`, but `UnusableFile` for a document that nobody can read.
     """
 
-    def open(
-        self, prompt: Prompt, model: str, credential: Credential
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
-        """Ask `model` (the upstream's id); inside the context, iterate over what each read brought.
+    def open(self, prompt: Prompt, model: str, credential: Credential) -> AsyncGenerator[Sequence[Event], None]:
+        """Ask `model` (the upstream's id); iterate over what each read brought.
 
-        Leaving the context before the end hangs up, which stops the generation upstream.
+        Closing the generator before its end hangs up, which stops the generation upstream.
         """
         ...
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,15 +21,48 @@ MAX_ERROR_BODY = 64 * 1024
 MODELS_PATIENCE = 5.0  # seconds; clients that list models give up after ten
 
 
-@asynccontextmanager
 async def converse(
     transport: Transport, url: str, headers: Mapping[str, str], body: bytes, *, owns_tokens: Speaker
-) -> AsyncIterator[AsyncIterator[Sequence[Event]]]:
-    """Send a chat request; inside the context, iterate over the events that each read brought."""
+) -> AsyncGenerator[Sequence[Event], None]:
+    """Send a chat request; give the events that each read brings. Closing the generator hangs up."""
     head = {**headers, "Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
-    async with transport.request("POST", url, headers=head, body=body) as reply:
+    async with await transport.request("POST", url, headers=head, body=body) as reply:
         await _check(reply, owns_tokens)
-        yield _whole(reply) if _is_whole(reply) else _stream(reply)
+        reader = FrameReader()
+        if _is_whole(reply):
+            yield reader.feed_whole(await reply.read_whole())
+            yield reader.close()
+            return
+        # The one loop that turns for every event there is: it has no generator of its own.
+        decoder = sse.Decoder()
+        began = ending = False
+        while True:
+            try:
+                chunk = await reply.read()
+            except UpstreamUnavailable:
+                if not reader.finished:
+                    raise
+                return  # the answer was complete; how the connection ends is of no interest
+            if not chunk:
+                break
+            events: list[Event] = []
+            try:
+                reader.feed_all(decoder.feed(chunk), events)
+            except UpstreamError:
+                if began and events:
+                    yield events  # before any of it was seen, an answer is better tried again
+                raise
+            if events:
+                if not began:
+                    reply.began()
+                    began = True
+                yield events
+            if reader.finished and not ending:
+                # Read on to the body's end, which comes at once as a rule: only then can the connection serve again.
+                reply.ending()
+                ending = True
+        yield [event for data in decoder.close() for event in reader.feed(data)]
+        yield reader.close()
 
 
 async def list_models(
@@ -40,7 +72,7 @@ async def list_models(
     try:
         async with (
             asyncio.timeout(MODELS_PATIENCE),
-            transport.request("GET", url, headers={**headers, "Accept": "application/json"}) as reply,
+            await transport.request("GET", url, headers={**headers, "Accept": "application/json"}) as reply,
         ):
             await _check(reply, owns_tokens)
             body = await reply.read_whole()
@@ -87,43 +119,3 @@ def _is_whole(reply: Reply) -> bool:
     if reply.content_type == "text/html":
         raise UpstreamUnavailable("The upstream answered with a web page (K2THINK_API_URL names another place?).")
     return reply.content_type == "application/json"
-
-
-async def _whole(reply: Reply) -> AsyncIterator[Sequence[Event]]:
-    reader = FrameReader()
-    yield reader.feed_whole(await reply.read_whole())
-    yield reader.close()
-
-
-async def _stream(reply: Reply) -> AsyncIterator[Sequence[Event]]:
-    decoder = sse.Decoder()
-    reader = FrameReader()
-    began = ending = False
-    while True:
-        try:
-            chunk = await reply.read()
-        except UpstreamUnavailable:
-            if not reader.finished:
-                raise
-            return  # the answer was complete; how the connection ends is of no interest
-        if not chunk:
-            break
-        events: list[Event] = []
-        try:
-            for data in decoder.feed(chunk):
-                events += reader.feed(data)
-        except UpstreamError:
-            if began and events:
-                yield events  # before any of it was seen, an answer is better tried again
-            raise
-        if events:
-            if not began:
-                reply.began()
-                began = True
-            yield events
-        if reader.finished and not ending:
-            # Read on to the body's end, which comes at once as a rule: only then can the connection serve again.
-            reply.ending()
-            ending = True
-    yield [event for data in decoder.close() for event in reader.feed(data)]
-    yield reader.close()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from k2think.dialogue.events import (
     Event,
@@ -28,6 +28,9 @@ from k2think.dialogue.events import (
 from k2think.errors import TaskAccepted, UpstreamUnavailable
 from k2think.upstreams.refusals import error_in_answer
 from k2think.upstreams.snapshots import SnapshotReader
+
+LAST_FRAMES = 3
+"""So many frames at the end of a read may be about the end of the answer; those before them are tried as mere text."""
 
 MAX_CALLS = 128
 """Calls of one answer; further ones are left out."""
@@ -84,6 +87,29 @@ class _Frame(Struct):
     task_ids: list[str] | None = None
 
 
+# Frames of text and nothing else, which nearly all are: whatever means something to us besides must not be there.
+class _PlainDelta(Struct, gc=False):
+    content: Annotated[str, Meta(min_length=1)]
+    reasoning_content: None = None
+    reasoning: None = None
+    thinking: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+
+class _PlainChoice(Struct, gc=False):
+    delta: _PlainDelta
+    index: Literal[0] | None = 0
+    finish_reason: None = None
+
+
+class _PlainFrame(Struct, gc=False):
+    choices: tuple[_PlainChoice]
+    done: None = None
+    usage: None = None
+    error: None = None
+
+
 class _UsageDetails(Struct):
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
@@ -105,8 +131,23 @@ class FrameReader:
     def __init__(self) -> None:
         self.finished = False
         self._decoder = msgspec.json.Decoder(_Frame | None)
+        self._plain = msgspec.json.Decoder(_PlainFrame)
         self._snapshots: SnapshotReader | None = None
         self._calls: _CallReader | None = None
+
+    def feed_all(self, frames: Sequence[bytes], events: list[Event]) -> None:
+        """Read the frames that came together. `events` takes what they say, also what comes before one that raises."""
+        if len(frames) > LAST_FRAMES and not self.finished:
+            text = frames[:-LAST_FRAMES]
+            try:
+                plain = self._plain.decode_lines(b"\n".join(text))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass
+            else:
+                events += [TextDelta(frame.choices[0].delta.content) for frame in plain]
+                frames = frames[-LAST_FRAMES:]
+        for data in frames:
+            events += self.feed(data)
 
     def feed(self, data: bytes) -> list[Event]:
         """Read one frame. Raises `UpstreamError` if it is an error or unreadable."""

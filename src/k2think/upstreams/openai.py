@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import msgspec
@@ -27,9 +26,7 @@ class OpenAIUpstream:
         self._url = url
         self._models_url = f"{url.rstrip('/').removesuffix('/chat/completions')}/models"
 
-    def open(
-        self, prompt: Prompt, model: str, credential: Credential
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
+    def open(self, prompt: Prompt, model: str, credential: Credential) -> AsyncGenerator[Sequence[Event], None]:
         """Ask the model."""
         return converse(
             self._transport, self._url, _headers(credential), payload(prompt, model), owns_tokens=Speaker.MODEL_SERVER

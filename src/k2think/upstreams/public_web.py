@@ -76,7 +76,7 @@ class PublicWeb:
         fetches leave no place. Messages name schemes and hosts only: paths and queries may hold secrets.
         """
         first = read_url(url)
-        async with self._places.place():
+        async with self._places:
             try:
                 async with asyncio.timeout(self._patience):
                     return await self._follow(first, limit)
@@ -87,7 +87,7 @@ class PublicWeb:
     async def _follow(self, url: PublicUrl, limit: int) -> Fetched:
         for _ in range(1 + MAX_REDIRECTS):
             try:
-                async with self._transport.request("GET", str(url), headers={}) as reply:
+                async with await self._transport.request("GET", str(url), headers={}) as reply:
                     reply.began()
                     if reply.status not in REDIRECTS:
                         return await _read(reply, url, limit)

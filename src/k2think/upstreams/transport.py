@@ -12,12 +12,12 @@ import contextlib
 import errno
 import ipaddress
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Thread
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -107,8 +107,10 @@ class Reply:
 
     async def read(self) -> bytes:
         """Give what has arrived, b"" at the end. Raises `UpstreamUnavailable` or `UpstreamTimeout`."""
-        with _translated():
+        try:
             chunk = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            _translate(error)
         if self._last_read:
             self._last_read = self._loop.time()
         return chunk
@@ -223,13 +225,13 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    @contextlib.asynccontextmanager
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | AsyncIterable[bytes] | None = None
-    ) -> AsyncIterator[Reply]:
-        """Send a request; give the answer once its head is there. Raises `UpstreamUnavailable`, `UpstreamTimeout`.
+    ) -> Reply:
+        """Send a request; give the answer once its head is there: a context, at whose end it is hung up on.
 
-        A body that comes in pieces needs its Content-Length in the headers, or it goes in chunks.
+        A body that comes in pieces needs its Content-Length in the headers, or it goes in chunks. Raises
+        `UpstreamUnavailable`, `UpstreamTimeout`.
         """
         if self._session is None:
             raise UpstreamUnavailable("The gateway is not running.")
@@ -240,10 +242,12 @@ class Transport:
             async with asyncio.timeout(self._patience.first_event) as limit:
                 if isinstance(body, AsyncIterable):
                     body = sending = _Sending(body, limit, self._patience)
-                with _translated():
+                try:
                     response = await self._session.request(
                         method, url, headers=headers, data=body, proxy=self._proxy, allow_redirects=False
                     )
+                except (aiohttp.ClientError, OSError) as error:
+                    _translate(error)
                 if sending:
                     sending.stop_watching()
                     started = loop.time()  # how long the sending took is no part of the answer
@@ -254,8 +258,7 @@ class Transport:
             raise UpstreamTimeout(
                 f"The upstream did not begin to answer within {waited:g} s (FIRST_EVENT_TIMEOUT)."
             ) from None
-        async with Reply(response, self._patience, started) as reply:
-            yield reply
+        return Reply(response, self._patience, started)
 
 
 class _Sending:
@@ -341,20 +344,18 @@ class _Door(AbstractResolver):
         return await asyncio.wrap_future(looking)
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translate(error: aiohttp.ClientError | OSError) -> NoReturn:
     """The gate for foreign exceptions. Some of them quote the proxy's URL, password and all: they end here."""
-    try:
-        yield
-    except aiohttp.ConnectionTimeoutError:
-        raise UpstreamTimeout("No connection to the upstream could be made in time (CONNECT_TIMEOUT).") from None
-    except aiohttp.ClientProxyConnectionError as error:
-        raise UpstreamUnavailable("The proxy named by PROXY_URL cannot be reached.") from error
-    except aiohttp.ClientConnectorError as error:
-        raise UpstreamUnavailable(f"No connection to the upstream: {error.strerror or error.os_error}.") from error
-    except aiohttp.ClientHttpProxyError as error:
-        raise UpstreamUnavailable(f"The proxy named by PROXY_URL answered {error.status}.") from None
-    except aiohttp.ClientPayloadError as error:
-        raise UpstreamUnavailable("The upstream's answer was cut off.") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise UpstreamUnavailable(f"The connection to the upstream failed ({type(error).__name__}).") from None
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            raise UpstreamTimeout("No connection to the upstream could be made in time (CONNECT_TIMEOUT).") from None
+        case aiohttp.ClientProxyConnectionError():
+            raise UpstreamUnavailable("The proxy named by PROXY_URL cannot be reached.") from error
+        case aiohttp.ClientConnectorError():
+            raise UpstreamUnavailable(f"No connection to the upstream: {error.strerror or error.os_error}.") from error
+        case aiohttp.ClientHttpProxyError():
+            raise UpstreamUnavailable(f"The proxy named by PROXY_URL answered {error.status}.") from None
+        case aiohttp.ClientPayloadError():
+            raise UpstreamUnavailable("The upstream's answer was cut off.") from error
+        case _:
+            raise UpstreamUnavailable(f"The connection to the upstream failed ({type(error).__name__}).") from None

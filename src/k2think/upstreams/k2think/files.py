@@ -237,7 +237,7 @@ class Uploads:
         """Raises `UpstreamError`, but not for what is refused on account of the file."""
         head = {**protocol.headers(credential.secret), "Accept": "application/json", **(headers or {})}
         url = protocol.files_url(self._url, path)
-        async with self._transport.request(method, url, headers=head, body=body) as reply:
+        async with await self._transport.request(method, url, headers=head, body=body) as reply:
             if reply.status == 200:
                 # The answer to an upload holds the whole text where that is made out at once.
                 return _Answer(await (reply.read_beginning(MAX_RECORD) if method == "GET" else reply.read_whole()))

@@ -89,7 +89,7 @@ class K2ThinkLogin:
         try:
             async with (
                 asyncio.timeout(self._patience),
-                self._transport.request(
+                await self._transport.request(
                     method, url, headers={**headers, "Accept": "application/json"}, body=body
                 ) as reply,
             ):

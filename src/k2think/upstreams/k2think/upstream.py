@@ -6,8 +6,8 @@ one that cannot be had there goes with the question, as it would on any other up
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import TypeAlias
 
 import msgspec
@@ -49,9 +49,7 @@ class K2ThinkUpstream:
         self._budget = budget
         self._uploads = uploads or Uploads(transport, url)
 
-    def open(
-        self, prompt: Prompt, model: str, credential: Credential
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
+    def open(self, prompt: Prompt, model: str, credential: Credential) -> AsyncGenerator[Sequence[Event], None]:
         """Ask the model. Raises what reading texts raises too, for a document that the service cannot read."""
         if self._texts is not None:
             attached = [one for message in prompt.messages for one in message.attachments if isinstance(one, Document)]
@@ -59,22 +57,23 @@ class K2ThinkUpstream:
                 return self._open_with(attached, self._texts, prompt, model, credential)
         return self._converse(prompt, model, credential)
 
-    @asynccontextmanager
     async def _open_with(
         self, documents: Sequence[Document], text_of: TextOf, prompt: Prompt, model: str, credential: Credential
-    ) -> AsyncIterator[AsyncIterator[Sequence[Event]]]:
+    ) -> AsyncGenerator[Sequence[Event], None]:
         ids = await self._uploads.ensure_all(credential, documents)
         missing = {document.digest: document for document in documents if ids[document.digest] is None}
         if missing:
             texts = {digest: await text_of(document, self._budget) for digest, document in missing.items()}
             messages = write_documents(prompt.messages, texts, self._budget)
             prompt = msgspec.structs.replace(prompt, messages=messages)
-        async with self._converse(prompt, model, credential, tuple(filter(None, ids.values()))) as batches:
-            yield batches
+        files = tuple(filter(None, ids.values()))
+        async with aclosing(self._converse(prompt, model, credential, files)) as batches:
+            async for batch in batches:
+                yield batch
 
     def _converse(
         self, prompt: Prompt, model: str, credential: Credential, files: Sequence[str] = ()
-    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Event]]]:
+    ) -> AsyncGenerator[Sequence[Event], None]:
         return converse(
             self._transport,
             self._url,

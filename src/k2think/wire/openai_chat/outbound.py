@@ -1,7 +1,7 @@
 """From events to OpenAI's chunks, from completions to a whole `chat.completion`, from errors to OpenAI's error object.
 
 The encoder is the hottest code of the gateway: everything of a chunk but its text is the same through an answer, so
-it is encoded once, and an event costs one JSON string and a share in one join. Sources: OpenAI's OpenAPI document,
+it is encoded once, and the texts of one read are encoded together. Sources: OpenAI's OpenAPI document,
 `CreateChatCompletionStreamResponse`, `CreateChatCompletionResponse`, `ErrorResponse`. Thinking has no field there:
 `reasoning_content` is DeepSeek's word for it and `reasoning` OpenRouter's, and clients look for the one or the other.
 """
@@ -9,8 +9,9 @@ it is encoded once, and an event costs one JSON string and a share in one join. 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, assert_never
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -30,6 +31,10 @@ from k2think.errors import GatewayError, StreamBroken
 
 DONE = b"data: [DONE]\n\n"
 """The last frame of a stream that came to its end."""
+
+_MARK = "\x1e"
+_ESCAPED_MARK = rb"\u001e"
+"""ASCII's record separator, which no text has as a rule."""
 
 
 def keep_alive() -> bytes:
@@ -63,8 +68,11 @@ class StreamEncoder:
         self._end = end
         self._tail = b'},"logprobs":null,"finish_reason":null' + end
         self._role = head + b'"role":"assistant","content":"","refusal":null' + self._tail
-        self._text = head + b'"content":'
-        self._reasoning = head + b'"reasoning_content":'
+        self._text = head + b'"content":"'
+        self._reasoning = head + b'"reasoning_content":"'
+        self._text_end = b'"' + self._tail
+        self._next_text = self._text_end + self._text
+        self._next_reasoning = self._text_end + self._reasoning
         self._call = head + (b'"function_call":{' if legacy_functions else b'"tool_calls":[{"index":')
         self._finish = head + b'},"logprobs":null,"finish_reason":'
 
@@ -80,21 +88,25 @@ class StreamEncoder:
 
     def _frames(self, events: Sequence[Event], encode: Callable[[Any], bytes]) -> bytes:
         out: list[bytes] = []
-        for event in events:
-            if isinstance(event, TextDelta):
-                out += (self._text, encode(event.text), self._tail)
-            elif isinstance(event, ReasoningDelta):
-                text = encode(event.text)
-                out += (self._reasoning, text, b',"reasoning":', text, self._tail)
-            elif isinstance(event, ToolCallStart | ToolCallDelta):
-                out += self._of_function(event, encode) if self._legacy else self._of_tool(event, encode)
-            elif isinstance(event, Finish):
-                out += (self._finish, encode(_reason(event.reason, legacy=self._legacy)), self._end)
-            elif isinstance(event, Usage):
-                self.usage = event
+        for kind, alike in groupby(events, type):
+            if kind is TextDelta:
+                out += (self._text, self._next_text.join(_encoded_texts(alike, encode)), self._text_end)
+            elif kind is ReasoningDelta:
+                twice = [b'%b","reasoning":"%b' % (text, text) for text in _encoded_texts(alike, encode)]
+                out += (self._reasoning, self._next_reasoning.join(twice), self._text_end)
             else:
-                assert_never(event)
+                for event in alike:
+                    out += self._of_other(event, encode)
         return b"".join(out)
+
+    def _of_other(self, event: Event, encode: Callable[[Any], bytes]) -> tuple[bytes, ...]:
+        if isinstance(event, ToolCallStart | ToolCallDelta):
+            return self._of_function(event, encode) if self._legacy else self._of_tool(event, encode)
+        if isinstance(event, Finish):
+            return (self._finish, encode(_reason(event.reason, legacy=self._legacy)), self._end)
+        assert isinstance(event, Usage)
+        self.usage = event
+        return ()
 
     def _of_tool(self, event: ToolCallStart | ToolCallDelta, encode: Callable[[Any], bytes]) -> tuple[bytes, ...]:
         if isinstance(event, ToolCallDelta):
@@ -116,6 +128,16 @@ class StreamEncoder:
         if isinstance(event, ToolCallDelta):
             return (self._call, b'"arguments":', encode(event.arguments), b"}", self._tail)
         return (self._call, b'"name":', encode(event.name), b',"arguments":""}', self._tail)
+
+
+def _encoded_texts(deltas: Iterable[TextDelta | ReasoningDelta], encode: Callable[[Any], bytes]) -> list[bytes]:
+    """The text of each delta as JSON writes it between its quotation marks; all in one call, parted by a mark.
+
+    A text that holds the mark, or its escape, gives more pieces than there are texts: then it is one call for each.
+    """
+    texts = [delta.text for delta in deltas]
+    pieces = encode(_MARK.join(texts))[1:-1].split(_ESCAPED_MARK)
+    return pieces if len(pieces) == len(texts) else [encode(text)[1:-1] for text in texts]
 
 
 def usage_frame(usages: Sequence[Usage], *, id: str, created: int, model: str) -> bytes:  # noqa: A002
