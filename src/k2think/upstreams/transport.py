@@ -31,6 +31,15 @@ USER_AGENT = f"k2think-api-proxy/{__version__}"
 MAX_WHOLE_BODY = 32 * 1024 * 1024
 """Bytes of an answer that comes in one piece; far above any completion."""
 
+READ_BYTES = 16 * 1024
+"""Bytes of an answer that are taken at once; the connection rests while twice as many wait to be taken."""
+
+RECEIVE_BYTES = 48 * 1024
+"""The system's receive buffer of a connection, as it is asked for (Linux gives twice that); the client may bring all of
+it in one read. With what waits above, and what the server keeps, it is at most the 256 KB that a client who does not
+read shall cost. More would serve nobody: it holds what 2,000 tokens a second are over 200 ms of distance.
+"""
+
 MAX_ADDRESSES = 4
 """Addresses of one checked name that are tried; its owner could give us hundreds to knock at."""
 
@@ -106,9 +115,12 @@ class Reply:
         self._watch_silence()
 
     async def read(self) -> bytes:
-        """Give what has arrived, b"" at the end. Raises `UpstreamUnavailable` or `UpstreamTimeout`."""
+        """Give what has arrived, at most `READ_BYTES` of it, b"" at the end.
+
+        Raises `UpstreamUnavailable` or `UpstreamTimeout`.
+        """
         try:
-            chunk = await self._response.content.readany()
+            chunk = await self._response.content.read(READ_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             _translate(error)
         if self._last_read:
@@ -196,7 +208,7 @@ class Transport:
         """Open the client."""
         limit = self._max_connections
         if self._may_connect is None:
-            connector = aiohttp.TCPConnector(limit=limit, ttl_dns_cache=60)
+            connector = aiohttp.TCPConnector(limit=limit, ttl_dns_cache=60, socket_factory=_narrow_socket)
         else:
             door = _Door(self._may_connect, self._find)
             connector = aiohttp.TCPConnector(
@@ -208,6 +220,7 @@ class Transport:
             )
         self._session = aiohttp.ClientSession(
             connector=connector,
+            read_bufsize=READ_BYTES,
             auto_decompress=self._may_connect is None,
             cookie_jar=aiohttp.DummyCookieJar(),  # many accounts share this client: a cookie must never stick
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect),
@@ -259,6 +272,13 @@ class Transport:
                 f"The upstream did not begin to answer within {waited:g} s (FIRST_EVENT_TIMEOUT)."
             ) from None
         return Reply(response, self._patience, started)
+
+
+def _narrow_socket(wanted: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = wanted
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    return made
 
 
 class _Sending:
