@@ -7,13 +7,18 @@ BIN := .venv/bin
 # Compiled once for all the processes that the tests start, also where somebody has switched that off.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check lock clean
+LITELLM := 1.106.0
+BUILT := bench/.build
+COMPILE := $(CC) -O2 -Wall -Wextra -std=gnu11
+
+.PHONY: help setup demo test check bench lock clean
 
 help:
 	@echo "make demo    serve the gateway in front of a simulated K2-Think (PORT=8001)"
 	@echo "make setup   install what the gateway needs into .venv"
 	@echo "make test    run the tests"
 	@echo "make check   lint, formatting and types"
+	@echo "make bench   measure the gateway (Linux, needs cc; see bench/README.md)"
 	@echo "make lock    renew requirements.txt and requirements-dev.txt (needs uv)"
 	@echo "make clean   remove .venv and all caches"
 	@echo "PYTHON=python3.12 chooses the interpreter for .venv."
@@ -31,6 +36,22 @@ check: .venv/dev.stamp
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+bench: setup $(BUILT)/upstream $(BUILT)/load $(if $(PEERS),bench/.peers/litellm-$(LITELLM).stamp)
+	@$(BIN)/python -m bench --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),3) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(SOAK),--soak $(SOAK)) $(if $(PEERS),--peers bench/.peers)
+
+$(BUILT)/%: bench/%.c $(wildcard bench/*.h)
+	@mkdir -p $(BUILT)
+	$(COMPILE) -o $@ $< -lm
+
+# In an environment of its own: its dependencies are not ours, and so many that pip takes many minutes to choose among them.
+bench/.peers/litellm-$(LITELLM).stamp:
+	@mkdir -p bench/.peers
+	$(PYTHON) -m venv --clear bench/.peers/litellm
+	bench/.peers/litellm/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	bench/.peers/litellm/bin/uv pip install --quiet --compile-bytecode --python bench/.peers/litellm "litellm[proxy]==$(LITELLM)" uvloop
+	@touch $@
+
 lock:
 	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
 	  -o requirements.txt
@@ -38,8 +59,8 @@ lock:
 	  --group dev -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
-	find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist bench/.build bench/.peers
+	find src tests bench -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -15,15 +15,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from queue import Empty, Queue
 
 import pytest
+from running import PATIENCE, PLAIN, ROOT, SCRIPT, WITH_PACKAGE, Running, get, started
 
 from k2think.checkup import findings
 from k2think.cli import main, simulate
@@ -33,16 +30,9 @@ from k2think.settings.example import variables
 from k2think.simulator.options import SimulatorOptions
 from k2think.simulator.tokens import mint_token
 
-ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "k2think_proxy.py"
 CHECK = ROOT / "check_config_simple.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULE = ("-m", "k2think")
-PATIENCE = 120.0  # only a hang takes so long
-
-# A process of the tests gets this and nothing else, whatever the machine's own environment holds.
-PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
-WITH_PACKAGE = PLAIN | {"PYTHONPATH": str(ROOT / "src")}
 KEY = {"VALID_API_KEY": "sk-test"}
 NOW = 1_800_000_000.0
 
@@ -83,69 +73,6 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return left.value.code, out, err
 
     return run
-
-
-class Running:
-    """A server in a process of its own, and the lines it has printed."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.printed: list[str] = []
-        self._lines: Queue[str] = Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line)
-        self._lines.put("")
-
-    def wait_for(self, pattern: str) -> str:
-        """The first group of the first printed line that matches."""
-        while True:
-            try:
-                line = self._lines.get(timeout=PATIENCE)
-            except Empty:
-                pytest.fail(f"{pattern!r} was not printed: {self.printed}")
-            if not line:
-                pytest.fail(f"ended before {pattern!r} was printed: {self.printed}")
-            self.printed.append(line)
-            if found := re.search(pattern, line):
-                return found.group(1)
-
-    def stop(self, how: signal.Signals) -> int:
-        """Send a signal; the exit code. All that is printed until then is in `printed`."""
-        self.process.send_signal(how)
-        code = self.process.wait(PATIENCE)
-        while line := self._lines.get(timeout=PATIENCE):
-            self.printed.append(line)
-        return code
-
-
-@contextmanager
-def started(*arguments: str | Path, environ: dict[str, str] | None = None, directory: Path) -> Iterator[Running]:
-    with subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        env=WITH_PACKAGE | {"PYTHONUNBUFFERED": "1"} | (environ or {}),
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-    ) as process:
-        try:
-            yield Running(process)
-        finally:
-            process.terminate()
-            try:
-                process.wait(PATIENCE)
-            finally:
-                process.kill()
-
-
-def get(url: str) -> tuple[int, bytes]:
-    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-        return answer.status, answer.read()
 
 
 # serve
@@ -426,3 +353,18 @@ def test_check_says_when_nothing_can_be_kept_and_makes_nothing(variable: str, ti
     (tmp_path / "file").touch()
     (said,) = (text for text in found("note", {variable: "file/below"}, tmp_path) if text.startswith(title))
     assert str(tmp_path / "file" / "below") in said
+
+
+def test_check_wants_several_workers_to_have_a_core_each_and_a_folder_to_share(tmp_path: Path) -> None:
+    def notes(workers: int) -> list[str]:
+        return [text for text in found("note", {"WORKERS": str(workers)}, tmp_path) if text.startswith("WORKERS")]
+
+    cores = os.cpu_count() or 1
+    assert not notes(cores)
+    assert notes(cores + 1)
+    (tmp_path / "file").touch()
+    (tmp_path / "tokens.txt").write_text("one")
+    environ = {"STATE_DIR": "file/below"}
+    assert not wrong(environ, tmp_path)
+    (not_shared,) = wrong(environ | {"WORKERS": "2"}, tmp_path)
+    assert "STATE_DIR" in not_shared

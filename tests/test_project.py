@@ -39,6 +39,7 @@ TOP = {
     "token_commands",
     "token_errands",
     "token_reset",
+    "workers",
     "__main__",
 }
 SIMULATOR_MAY_IMPORT = {"errors", "sse", "simulator"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         ("HOST", "localhost:8001"),
         ("CORS_ORIGINS", "https://good.example, bad.example"),
         ("MAX_BODY_MB", "0"),
+        ("WORKERS", "0"),
+        ("WORKERS", "auto"),
         ("SSE_KEEPALIVE", "0"),
         ("SSE_KEEPALIVE", "nan"),
         ("REQUEST_TIMEOUT", "inf"),
@@ -325,6 +328,20 @@ def test_a_misspelt_name_in_the_file_is_pointed_out(tmp_path: Path) -> None:
     settings = load_file(tmp_path, "VALID_API_KEY=k\nTOKEN_FILE=x\nHOME_ASSISTANT=y\nMAX_TOKEN_FAILURE=hunter2\n")
     assert [warning.partition(" ")[0] for warning in settings.warnings] == ["TOKEN_FILE", "MAX_TOKEN_FAILURE"]
     assert "hunter2" not in str(settings.warnings)
+
+
+def test_several_workers_are_as_many_as_are_asked_for(tmp_path: Path) -> None:
+    settings = Settings.load(KEY | {"WORKERS": "4"}, directory=tmp_path)
+    assert (settings.server.workers, settings.warnings) == (4, ())
+
+
+def test_where_processes_cannot_be_forked_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork", raising=False)
+    settings = Settings.load(KEY | {"WORKERS": "4"}, directory=tmp_path)
+    assert settings.server.workers == 1
+    (warning,) = settings.warnings
+    assert warning.startswith("WORKERS is ignored")
+    assert not Settings.load(KEY, directory=tmp_path).warnings
 
 
 def test_what_shaped_the_simulated_stream_gives_one_warning(tmp_path: Path) -> None:

@@ -26,14 +26,15 @@ from k2think.api.files import files_router
 from k2think.api.generation import ChatCompletions
 from k2think.api.models import models_router
 from k2think.api.operations import operations_router
+from k2think.credentials.worker import ALONE, Worker
 from k2think.gateway import Gateway
 from k2think.settings import Settings
 from k2think.telemetry.logs import log_request
 
 
-def create_app(settings: Settings) -> ASGIApp:
+def create_app(settings: Settings, worker: Worker = ALONE) -> ASGIApp:
     """Build the application. Raises `TokenFileUnreadable`."""
-    gateway = Gateway(settings)
+    gateway = Gateway(settings, worker)
     generation: dict[str, ASGIApp] = {
         "/v1/chat/completions": ChatCompletions(gateway.engine, gateway.attachments, gateway.recent, settings)
     }

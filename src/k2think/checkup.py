@@ -45,9 +45,17 @@ def findings(settings: Settings, now: float) -> Iterator[Finding]:
     if protocol == "k2think":
         yield from _tokens(settings.credentials, now)
         yield from _accounts(settings.credentials)
+    workers = settings.server.workers
+    if workers > (cores := os.cpu_count() or 1):
+        yield Finding("note", f"WORKERS: {workers}, but there are {cores} cores; more than one for each gains nothing.")
     if not _can_be_written(settings.storage.state_dir):
-        text = "is no folder that this user may write to, so nothing is kept for the next start."
-        yield Finding("note", f"State: {settings.storage.state_dir} {text}")
+        text = "is no folder that this user may write to, so nothing is kept for the next start"
+        if workers > 1:
+            yield Finding(
+                "wrong", f"State: {settings.storage.state_dir} {text}, nor shared by the workers (STATE_DIR)."
+            )
+        else:
+            yield Finding("note", f"State: {settings.storage.state_dir} {text}.")
     if not _can_be_written(settings.files.data_dir):
         text = "is no folder that this user may write to, so no files can be uploaded (DATA_DIR)."
         yield Finding("note", f"Files: {settings.files.data_dir} {text}")

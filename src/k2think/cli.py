@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -18,7 +19,8 @@ import typer
 from k2think import __version__
 from k2think.checkup import findings
 from k2think.credentials.token_file import TokenFileUnreadable
-from k2think.listening import AddressUnusable, listen, run, running_beside, url_of
+from k2think.credentials.worker import Worker
+from k2think.listening import AddressUnusable, AsgiApp, listen, listen_several, run, running_beside, url_of
 from k2think.settings import Settings, SettingsError
 from k2think.settings.example import example
 from k2think.simulator.options import Account, Release, SimulatorOptions
@@ -70,29 +72,46 @@ def serve(
         settings = Settings.load(beside=context.obj, overrides=overrides)
         from k2think.app import create_app  # only now: what is wrong with the settings is told at once
 
-        gateway = create_app(settings)
-        listener = listen(settings.server.host, settings.server.port)
+        count = settings.server.workers
+        alone = create_app(settings) if count == 1 else None
+        listeners = listen_several(settings.server.host, settings.server.port, count)
     except (SettingsError, TokenFileUnreadable, AddressUnusable) as error:
         _cannot_start(error)
-    configure_logging(
+    log = partial(
+        configure_logging,
         settings.logging.log_level,
         debug=settings.logging.debug_logging,
         requests=settings.server.enable_access_log,
     )
+    log()
     for warning in settings.warnings:
         typer.echo(f"Note: {warning}", err=True)
 
     def banner() -> None:
         typer.echo(f"K2Think API proxy {__version__}")
-        typer.echo(f"  API       {url_of(listener)}/v1   (listening on {settings.server.host})")
+        typer.echo(f"  API       {url_of(listeners[0])}/v1   (listening on {settings.server.host})")
         typer.echo(f"  upstream  {settings.upstream.k2think_api_url}")
         if settings.upstream.protocol == "k2think":
             typer.echo(f"  tokens    {settings.credentials.tokens_file}")
             if settings.credentials.enable_token_auto_update:
                 typer.echo(f"  accounts  {settings.credentials.accounts_file}")
+        if count > 1:
+            typer.echo(f"  workers   {count}")
         typer.echo("  Ctrl-C stops it.")
 
-    run(gateway, listener, banner)
+    if alone:
+        run(alone, listeners[0], banner)
+        return
+    from k2think.workers import supervise
+
+    def worker(number: int) -> AsgiApp:
+        log(worker=number)
+        try:
+            return create_app(settings, worker=Worker(number, count))
+        except TokenFileUnreadable as error:
+            _cannot_start(error)
+
+    raise typer.Exit(supervise(worker, listeners, banner))
 
 
 @app.command()
@@ -222,7 +241,7 @@ def _account(text: str) -> tuple[str, Account]:
 
 def _cannot_start(error: Exception) -> NoReturn:
     typer.echo(str(error), err=True)
-    raise typer.Exit(2) from None
+    raise SystemExit(2) from None
 
 
 def _demo_banner(url: str) -> str:

@@ -13,14 +13,17 @@ from typing import Any
 from k2think.credentials.account_book import AccountBook
 from k2think.credentials.credential import Credential
 from k2think.credentials.keeper import Keeper
+from k2think.credentials.leadership import Leadership
 from k2think.credentials.mint import Mint
 from k2think.credentials.persistence import Persistence
 from k2think.credentials.pool import Pool
 from k2think.credentials.refresher import Refresher
 from k2think.credentials.renewals import Renewals
+from k2think.credentials.sharing import Sharing
 from k2think.credentials.stock import Stock
 from k2think.credentials.token_file import TokenFile, TokenFileUnreadable, UpdateUnusable
 from k2think.credentials.watcher import watch
+from k2think.credentials.worker import ALONE, Worker
 from k2think.engine.admission import Admission
 from k2think.engine.attachments import Attachments
 from k2think.engine.engine import Engine
@@ -30,6 +33,7 @@ from k2think.errors import GatewayError
 from k2think.library.shelf import Shelf
 from k2think.library.texts import Texts
 from k2think.settings import Settings
+from k2think.storage.board import Board
 from k2think.storage.directory import DirectoryStorage
 from k2think.telemetry.recent import Recent
 from k2think.telemetry.tools import ToolStats
@@ -54,12 +58,14 @@ SHIPPED_MARK = b"from k2think.cli import main"
 class Gateway:
     """The parts that serve requests. Between `start` and `close` it belongs to one event loop.
 
-    `stock` is None where the credentials are keys of the settings; `refresher` where no tokens are made. Raises
-    `TokenFileUnreadable` when made from settings whose token file is there but cannot be read.
+    `stock` is None where the credentials are keys of the settings; `refresher` where no tokens are made. `board`: where
+    to ask the other workers. Running requests, and the judgement that the service fails for everybody, are each
+    worker's own. Raises `TokenFileUnreadable` when made from settings whose token file is there but cannot be read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: Worker = ALONE) -> None:
         self.settings = settings
+        self.worker = worker
         credentials = settings.credentials
         file = TokenFile(credentials.tokens_file)
         tokens = _tokens(file)
@@ -70,6 +76,7 @@ class Gateway:
             max_failures=credentials.max_token_failures,
             max_concurrency=credentials.token_max_concurrency,
             strategy=credentials.token_strategy,
+            worker=worker,
         )
         self.keeper = Keeper(pool, wait=credentials.pool_wait, renewals=renewals)
         self.stock = None if keys else Stock(file, self.keeper)
@@ -82,13 +89,17 @@ class Gateway:
             ttl=settings.files.files_ttl,
         )
         storage = DirectoryStorage(settings.storage.state_dir)
-        self._persistence = Persistence(storage, self.keeper)
-        chats = transport_of(settings, proxied=settings.upstream.proxy_chat)
+        self.board = Board(storage, others=worker.of - 1)
+        self.board.answer("reload", self._reloaded)
+        sharing = Sharing(storage, self.keeper)
+        self._health = Persistence(storage, self.keeper) if worker.is_alone else sharing
+        connections = worker.share(settings.upstream.max_connections)
+        chats = transport_of(settings, proxied=settings.upstream.proxy_chat, max_connections=connections)
         self._clients: list[Transport | PublicWeb] = [chats]
-        self.refresher: Refresher | None = None
+        self.refresher: Refresher | Leadership | None = None
         if renewals and self.stock:
             book = AccountBook()
-            self.refresher = Refresher(
+            refresher = Refresher(
                 keeper=self.keeper,
                 renewals=renewals,
                 mint=Mint(
@@ -103,6 +114,19 @@ class Gateway:
                 accounts_file=credentials.accounts_file,
                 script=own_script(credentials.get_tokens_script),
                 interval=credentials.token_update_interval,
+            )
+            self.refresher = (
+                refresher
+                if worker.is_alone
+                else Leadership(
+                    refresher=refresher,
+                    keeper=self.keeper,
+                    renewals=renewals,
+                    stock=self.stock,
+                    sharing=sharing,
+                    storage=storage,
+                    board=self.board,
+                )
             )
         texts = Texts()
         upstream = _upstream(settings, chats, texts)
@@ -125,7 +149,7 @@ class Gateway:
             upstream=upstream,
             catalog=self.catalog,
             keeper=self.keeper,
-            admission=Admission(settings.upstream.max_connections),
+            admission=Admission(connections),
             openers=Openers(settings.thinking.think_opener),
             native=Native(settings.upstream.native),
             tools=settings.tools,
@@ -153,8 +177,11 @@ class Gateway:
         """Open what needs an event loop, and set to work what works beside the requests."""
         for client in self._clients:
             await client.start()
-        await asyncio.to_thread(self._persistence.restore)
-        self._run(self._persistence.run())
+        self._warn_of_limits()
+        await asyncio.to_thread(self._health.restore)
+        self._run(self._health.run())
+        if not self.worker.is_alone:
+            self._run(self.board.run())
         self._run(self._sweep_files())
         watched: dict[Path, Callable[[], Awaitable[None]]] = {}
         if self.stock:
@@ -171,7 +198,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        await asyncio.to_thread(self._persistence.save)
+        await asyncio.to_thread(self._health.save)
         for client in self._clients:
             await client.close()
 
@@ -185,6 +212,32 @@ class Gateway:
         web = PublicWeb()
         self._clients.append(web)
         return web
+
+    def _warn_of_limits(self) -> None:
+        """Say which limits are too small to give each worker its share; one of them says it for all."""
+        workers = self.worker.of
+        tokens, each = len(self.keeper.pool), self.settings.credentials.token_max_concurrency
+        if self.worker.number:
+            return
+        if tokens and 0 < tokens * each < workers:
+            logger.warning(
+                "%d tokens that carry %d requests each (TOKEN_MAX_CONCURRENCY) are too few for %d workers (WORKERS): "
+                "as each of them must serve, a token may carry more",
+                tokens,
+                each,
+                workers,
+            )
+        if self.settings.upstream.max_connections < workers:
+            logger.warning("MAX_CONNECTIONS is less than WORKERS: there will be one for each worker")
+
+    async def _reloaded(self, _: bytes) -> bytes:
+        """Another worker has changed the token file, or was told to read it again."""
+        try:
+            if self.stock:
+                await self.stock.reload()
+        except TokenFileUnreadable as error:
+            logger.warning("%s", error)
+        return b""
 
     async def _tokens_edited(self) -> None:
         assert self.stock is not None
@@ -238,8 +291,11 @@ def _tokens(file: TokenFile) -> tuple[Credential, ...]:
     return file.read()
 
 
-def transport_of(settings: Settings, *, proxied: bool) -> Transport:
-    """The HTTP client that the settings describe; `proxied`: through PROXY_URL, if there is one."""
+def transport_of(settings: Settings, *, proxied: bool, max_connections: int | None = None) -> Transport:
+    """The HTTP client that the settings describe; `proxied`: through PROXY_URL, if there is one.
+
+    `max_connections`: this worker's share, where not all are its own.
+    """
     upstream = settings.upstream
     proxy = upstream.proxy_url.get_secret_value() if upstream.proxy_url and proxied else None
     return Transport(
@@ -249,7 +305,7 @@ def transport_of(settings: Settings, *, proxied: bool) -> Transport:
             silence=upstream.request_timeout,
             total=upstream.total_timeout,
         ),
-        max_connections=upstream.max_connections,
+        max_connections=max_connections or upstream.max_connections,
         proxy=proxy,
     )
 

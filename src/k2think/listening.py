@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeAlias
 
 import uvicorn
@@ -26,10 +28,8 @@ class AddressUnusable(Exception):
 
 def listen(host: str, port: int) -> socket.socket:
     """Take the address; port 0 is any free one. Raises `AddressUnusable`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+        return _bound(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             reason = f"Port {port} is taken on {host}. Stop what uses it, or choose another, such as --port {port + 1}."
@@ -40,6 +40,26 @@ def listen(host: str, port: int) -> socket.socket:
                 f"Cannot listen on {host}, port {port} ({error.strerror}). HOST must be an address of this machine."
             )
         raise AddressUnusable(reason) from error
+
+
+def listen_several(host: str, port: int, count: int) -> list[socket.socket]:
+    """Take the address for so many processes: each accepts on a listener of its own. Raises `AddressUnusable`.
+
+    Linux deals new connections out to them evenly; elsewhere they are one queue from which each takes what it can.
+    """
+    first = listen(host, port)
+    if count > 1 and sys.platform == "linux":
+        # Only now may others be bound beside it, and only by this user: another gateway begins with a listener that
+        # does not allow it, as this one did, and is told that the port is taken.
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return [first, *(_bound(host, first.getsockname()[1], beside=True) for _ in range(1, count))]
+    return [first, *(first.dup() for _ in range(1, count))]
+
+
+def _bound(host: str, port: int, *, beside: bool = False) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=beside, dualstack_ipv6=both)
 
 
 def url_of(listener: socket.socket) -> str:
@@ -54,8 +74,15 @@ def run(app: AsgiApp, listener: socket.socket, on_ready: Callable[[], None]) -> 
 
     Leaves by SystemExit if the app's lifespan fails.
     """
-    signal.signal(signal.SIGTERM, _leave)  # uvicorn raises its signal again when it is done
-    server = _Server(app, on_ready)
+
+    def ready() -> None:
+        # What has been made so far stays for good: the collector need not look through it while requests wait.
+        gc.collect()
+        gc.freeze()
+        on_ready()
+
+    signal.signal(signal.SIGTERM, leave)  # uvicorn raises its signal again when it is done
+    server = _Server(app, ready)
     try:
         server.run([listener])
     except KeyboardInterrupt:
@@ -104,5 +131,6 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
 
-def _leave(_signal: int, _frame: object) -> None:
+def leave(_signal: int, _frame: FrameType | None) -> None:
+    """Handle a signal by ending the process as one that is done."""
     sys.exit(0)

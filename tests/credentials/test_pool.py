@@ -12,18 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2think.credentials.credential import Credential
-from k2think.credentials.health import Health, UnknownToken
-from k2think.credentials.pool import (
-    BY_HAND,
+from k2think.credentials.cooldown import (
     FIRST_COOLDOWN,
     JITTER,
     MAX_COOLDOWN,
     MAX_UNTOLD_COOLDOWN,
     MIN_COOLDOWN,
-    Lease,
-    Pool,
 )
+from k2think.credentials.credential import Credential
+from k2think.credentials.health import Health, UnknownToken
+from k2think.credentials.pool import BY_HAND, Lease, Pool
 from k2think.credentials.rotation import LOAD_BOUND, State, Strategy
 from k2think.errors import (
     CredentialRejected,

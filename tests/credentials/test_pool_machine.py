@@ -13,9 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from k2think.credentials.cooldown import FIRST_COOLDOWN, MAX_COOLDOWN, MAX_UNTOLD_COOLDOWN
 from k2think.credentials.credential import Credential
 from k2think.credentials.health import Health
-from k2think.credentials.pool import BY_HAND, FIRST_COOLDOWN, MAX_COOLDOWN, MAX_UNTOLD_COOLDOWN, Lease, Pool
+from k2think.credentials.pool import BY_HAND, Lease, Pool
 from k2think.credentials.rotation import State, Strategy
 from k2think.errors import (
     CredentialRejected,
@@ -164,7 +165,7 @@ class PoolMachine(RuleBasedStateMachine):
     def succeeded(self, later: float, number: int) -> None:
         self.now += later
         lease, known = self.leases[number % len(self.leases)]
-        assert self.pool.succeeded(lease) == bool(known.failures or known.limits)
+        assert self.pool.succeeded(lease) == bool(self.streak or known.failures or known.limits)
         known.failures = known.limits = 0
         self.streak.clear()
 

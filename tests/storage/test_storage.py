@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import k2think
-from k2think.storage.base import MAX_NAME, MAX_VALUE_BYTES, Storage, StorageUnusable, name_of
+from k2think.storage.base import MAX_NAME, MAX_VALUE_BYTES, LockTaken, Storage, StorageUnusable, name_of
 from k2think.storage.directory import DirectoryStorage
 from k2think.storage.memory import MemoryStorage
 
@@ -57,7 +57,7 @@ def test_what_is_put_is_got_until_it_is_put_anew_or_deleted(storage: Storage) ->
     storage.put("credentials/health", b"one, and longer")
     storage.put("credentials/health", b"\x00two")
     assert storage.get("credentials/health") == b"\x00two"
-    storage.put("credentials/health", b"")
+    storage.put("credentials/health", b"", durable=False)
     assert storage.get("credentials/health") == b""
     storage.delete("credentials/health")
     storage.delete("credentials/health")
@@ -125,6 +125,14 @@ def test_a_lock_keeps_others_out_and_hinders_nothing_else(storage: Storage) -> N
             thread.join()
     assert most == 1
     assert storage.keys() == ["credentials/health"]
+
+
+def test_who_has_no_patience_is_told_that_a_lock_is_taken(storage: Storage) -> None:
+    for patience in (0, 0.02):
+        with storage.lock("x", 0), pytest.raises(LockTaken, match="lock of x"), storage.lock("x", patience):
+            pass
+    with storage.lock("x", 0):
+        pass
 
 
 def test_a_lock_is_given_back_after_an_error_which_stays_what_it_is(storage: Storage) -> None:

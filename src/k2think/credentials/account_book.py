@@ -202,14 +202,19 @@ class AccountBook:
         return Ledger(self.version, tuple((self._kept | self._records).values()), last_update)
 
     def restore(self, ledger: Ledger, now: float) -> None:
-        """Take up a kept book; `learn` comes after. No wait in it is believed that this one could not have set."""
+        """Take up a kept book; `learn` comes after, for whoever signs in. Its tokens' owners are known at once.
+
+        No wait in it is believed that this one could not have set.
+        """
         self.version = ledger.version
         for record in ledger.records:
             record.retry_at = min(record.retry_at, now + 2 * MAX_BACKOFF)
+        self._records = {}
         self._kept = {record.email.lower(): record for record in ledger.records}
+        self._index()
 
     def _index(self) -> None:
-        records = self._records.values()
+        records = (self._kept | self._records).values()
         self._by_token = {record.token_id: record for record in records if record.token_id}
         self._by_user = {record.user_id: record for record in records if record.user_id}
 

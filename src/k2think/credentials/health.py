@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from k2think.credentials.rotation import State
+from k2think.credentials.rotation import Member, State
 from k2think.errors import NoCredential
 
 
@@ -23,7 +23,10 @@ class UnknownToken(Exception):
 
 
 class Health(Struct, frozen=True, omit_defaults=True):
-    """What is worth remembering of a token: `id` is its credential's; `until` in Unix seconds."""
+    """What is worth remembering of a token: `id` is its credential's; `until` in Unix seconds.
+
+    `failing`: it was rejected since the last success of any. A token may have left and still be that.
+    """
 
     id: str
     failures: int = 0
@@ -31,6 +34,20 @@ class Health(Struct, frozen=True, omit_defaults=True):
     until: float = 0.0
     disabled: str = ""  # why; empty: it is not
     error: str | None = None
+    failing: bool = False
+
+
+def health_of(member: Member, *, failing: bool) -> Health:
+    """What there is to remember of a token now."""
+    return Health(
+        member.credential.id,
+        member.failures,
+        member.limits,
+        member.available_at if member.state == "cooling" else 0.0,
+        (member.reason or "disabled") if member.state == "disabled" else "",
+        member.last_error,
+        failing,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from k2think.credentials.health import PoolSummary
+from k2think.credentials.credential import Credential
+from k2think.credentials.health import Health, PoolSummary
 from k2think.credentials.incident import Incident
 from k2think.credentials.pool import CONSECUTIVE_THRESHOLD, Lease, Pool
 from k2think.credentials.renewals import Renewals
@@ -96,10 +98,8 @@ class Keeper:
         lease.probe = False
         if isinstance(error, CredentialRejected | QuotaExceeded):
             self.touched.set()
-        if self._renewals and calm and isinstance(error, CredentialRejected):
-            self._renewals.one(credential)
-            if self.pool.consecutive_failures >= CONSECUTIVE_THRESHOLD and len(self.pool) >= MIN_POOL_FOR_REFRESH:
-                self._renewals.everything("consecutive failures")
+        if calm and isinstance(error, CredentialRejected):
+            self._ask_for_renewal([credential])
 
     def release(self, lease: Lease) -> None:
         """The request is over, however it went."""
@@ -110,6 +110,18 @@ class Keeper:
             self.look_again()
         elif self._waiting:
             self._wake_one()
+
+    def adopt(self, kept: Mapping[str, Health]) -> None:
+        """Take up what other processes have learned as well. Whoever makes the tokens does what follows from it."""
+        rejected = self.pool.adopt(kept, time.time())
+        if self._renewals and self._renewals.made_here:
+            self._ask_for_renewal(rejected)
+        self.look_again()
+
+    def review(self) -> None:
+        """Ask for what all known rejections call for: this process has only now begun to make the tokens."""
+        members = self.pool.snapshot(time.time())
+        self._ask_for_renewal([member.credential for member in members if member.failures])
 
     def changed(self) -> None:
         """The pool was changed by hand, or has new tokens: tell those who wait, keep or renew."""
@@ -147,6 +159,14 @@ class Keeper:
         if self.incident.alive():
             logger.warning("the upstream answers again")
             self.look_again()
+
+    def _ask_for_renewal(self, rejected: Sequence[Credential]) -> None:
+        if not self._renewals or not rejected:
+            return
+        for credential in rejected:
+            self._renewals.one(credential)
+        if self.pool.consecutive_failures >= CONSECUTIVE_THRESHOLD and len(self.pool) >= MIN_POOL_FOR_REFRESH:
+            self._renewals.everything("consecutive failures")
 
     def _may_come(self, none: NoCredential, remaining: float) -> bool:
         if none.busy or (self._renewals is not None and self._renewals.expected):

@@ -196,6 +196,7 @@ class Mint:
             reason = f"Its sign-in works, but the token it gives is refused. {error.message}"
             self._book.set_aside(record, reason, time.time())
             pool.set_aside(credential.id, "its account's sign-in gives this same token again")
+            self._keeper.touched.set()
             logger.warning("%s is set aside: %s", self._book.account(record).masked(), reason)
             return False
         except UpstreamError as error:
@@ -203,6 +204,7 @@ class Mint:
             return False
         if member is not None:
             pool.reset(member.index)
+            self._keeper.touched.set()
         return True
 
 

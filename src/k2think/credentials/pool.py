@@ -8,6 +8,9 @@
 A token is ready when it is active and carries fewer requests than it may; the ready ones stand in a rotation. Whoever
 takes one holds a `Lease`, says how it went (`succeeded`, `failed`) if that is known, and gives it back (`release`).
 Wall-clock time, because cooldowns outlive the process and a laptop's sleep.
+
+Several processes may each have a pool of the same tokens: `health` and `adopt` let them know alike how those do, the
+requests that a token may carry are shared out, and running requests and whose turn it is stay each one's own.
 """
 
 from __future__ import annotations
@@ -16,30 +19,25 @@ import heapq
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
-from k2think.credentials.credential import Credential
-from k2think.credentials.health import Health, PoolSummary, UnknownToken, shortage
-from k2think.credentials.rotation import Member, State, Strategy, rotation
-from k2think.errors import NoCredential, QuotaExceeded, UpstreamError
+from msgspec.structs import replace
 
-FIRST_COOLDOWN = 30.0
-MAX_UNTOLD_COOLDOWN = 600.0
-"""Seconds that a rate-limited token rests where the upstream does not say: twice as long each time, up to this."""
-MIN_COOLDOWN = 1.0
-MAX_COOLDOWN = 3600.0
-"""Bounds of what an upstream may say."""
-JITTER = 0.1
-"""A cooldown is longer by up to this share, so that tokens limited together do not come back together."""
+from k2think.credentials.cooldown import believed, cooldown
+from k2think.credentials.credential import Credential
+from k2think.credentials.health import Health, PoolSummary, UnknownToken, health_of, shortage
+from k2think.credentials.rotation import Member, State, Strategy, rotation
+from k2think.credentials.worker import ALONE, Worker
+from k2think.errors import NoCredential, QuotaExceeded, UpstreamError
 
 CONSECUTIVE_THRESHOLD = 2
 """Tokens rejected one after the other that call for a refresh of all."""
 
-
 BY_HAND = "disabled by hand"
 
+_UNUSABLE: frozenset[State] = frozenset({"disabled", "expired"})
 
 _Due: TypeAlias = tuple[float, int, Member]
 
@@ -66,12 +64,15 @@ class Pool:
         max_failures: int,
         max_concurrency: int = 0,
         strategy: Strategy = "round_robin",
+        worker: Worker = ALONE,
         randomness: random.Random | None = None,
     ) -> None:
         self.max_failures = max_failures
         self.strategy = strategy
         self.current_index = 0
         self._max_concurrency = max_concurrency
+        self._worker = worker
+        self._to_be_dealt = False
         self._random = randomness or random.Random()  # noqa: S311 - spreads returns, guards nothing
         self._in_flight = 0
         self._failing: set[str] = set()  # ids of the tokens rejected since the last success of any
@@ -92,6 +93,8 @@ class Pool:
     def lease(self, now: float, skip: AbstractSet[str] = frozenset(), affinity: bytes = b"") -> Lease:
         """Give the next ready credential whose id is not in `skip`. Raises `NoCredential`, with the reason."""
         self.wake(now)
+        if self._to_be_dealt:
+            self._deal_again()
         member = self._ready.take(skip, affinity, self._in_flight)
         if member is None:
             raise self._nothing_left(now, skip)
@@ -99,7 +102,7 @@ class Pool:
         member.last_used = now
         self._in_flight += 1
         self.current_index = member.index
-        if self._has_room(member):
+        if member.in_flight < member.places:
             self._ready.changed(member)
         else:
             self._ready.remove(member)
@@ -108,9 +111,8 @@ class Pool:
     def succeeded(self, lease: Lease) -> bool:
         """The credential was accepted: earlier rejections are forgotten. Says whether there was any."""
         member = lease._member  # noqa: SLF001 - a lease is the pool's own
-        if self._failing:
-            self._failing.clear()
-        forgotten = bool(member.failures or member.limits)
+        forgotten = bool(self._failing or member.failures or member.limits)
+        self._failing.clear()
         member.failures = member.limits = 0
         member.last_error = None
         return forgotten
@@ -123,7 +125,7 @@ class Pool:
         member.last_error = error.code
         if isinstance(error, QuotaExceeded):
             member.limits += 1
-            self._cool(member, now + self._cooldown(error.retry_after, member.limits))
+            self._cool(member, now + cooldown(error.retry_after, member.limits, self._random))
         elif error.blames_credential and not blameless:
             member.failures += 1
             self._failing.add(member.credential.id)
@@ -142,7 +144,7 @@ class Pool:
             return
         if member in self._ready:
             self._ready.changed(member)
-        elif self._has_room(member):
+        elif member.in_flight < member.places:
             self._ready.add(member)
 
     # Who is in it
@@ -163,9 +165,12 @@ class Pool:
         self._list = list(members.values())
         self._states: Counter[State] = Counter(member.state for member in self._list)
         self._ready = rotation(self.strategy, self._list)
-        # Whoever was used last comes last, so that a change does not begin the round anew.
-        for member in sorted(self._list, key=lambda member: member.last_used or 0.0):
-            if member.state == "active" and self._has_room(member):
+        self._deal()
+        # Whoever was used last comes last, so that a change does not begin the round anew. Each worker begins at
+        # another place, so that they do not walk in step.
+        first = len(self._list) * self._worker.number // self._worker.of
+        for member in sorted(self._list[first:] + self._list[:first], key=lambda member: member.last_used or 0.0):
+            if member.state == "active" and member.in_flight < member.places:
                 self._ready.add(member)
         # Heaps of when something is due; a sequence number keeps those of one time from comparing members.
         number = self._sequence
@@ -252,32 +257,33 @@ class Pool:
         return self._list
 
     def health(self) -> list[Health]:
-        """What to keep of them for the next start."""
-        return [
-            Health(
-                member.credential.id,
-                member.failures,
-                member.limits,
-                member.available_at if member.state == "cooling" else 0.0,
-                (member.reason or "disabled") if member.state == "disabled" else "",
-                member.last_error,
-            )
-            for member in self._list
-            if member.failures or member.limits or member.state in {"cooling", "disabled"}
-        ]
+        """What to keep of them for the next start, and to tell other processes."""
+        failing = self._failing
+        ill = (member for member in self._list if not member.is_well or member.credential.id in failing)
+        left = (Health(key, failing=True) for key in failing if key not in self._members)
+        return [*(health_of(member, failing=member.credential.id in failing) for member in ill), *left]
 
     def restore(self, kept: Iterable[Health], now: float) -> None:
-        """Take up what an earlier process kept. A cooldown is believed only as far as this one could have set it."""
-        for health in kept:
-            if (member := self._members.get(health.id)) is None:
+        """Take up what an earlier process kept; consecutive failures begin anew."""
+        self.adopt({health.id: replace(health, failing=False) for health in kept}, now)
+
+    def adopt(self, kept: Mapping[str, Health], now: float) -> tuple[Credential, ...]:
+        """Be as is told, by id: well where nothing is. Gives the tokens that have been rejected more often than known.
+
+        A cooldown is believed only as far as this pool could have set it.
+        """
+        known = {health.id: health for health in self.health()}
+        rejected: list[Credential] = []
+        for key in known.keys() | kept.keys():
+            told = kept.get(key) or Health(key)
+            if told == known.get(key):
                 continue
-            member.failures, member.limits, member.last_error = health.failures, health.limits, health.error
-            if member.state == "expired":
-                continue
-            if health.disabled:
-                self._disable(member, health.disabled)
-            elif health.until > now:
-                self._cool(member, min(health.until, now + MAX_COOLDOWN * (1 + JITTER)))
+            (self._failing.add if told.failing else self._failing.discard)(key)
+            if member := self._members.get(key):
+                if told.failures > member.failures:
+                    rejected.append(member.credential)
+                self._become_as(member, told, now)
+        return tuple(rejected)
 
     def wake(self, now: float) -> None:
         """Do what is due: the expired go, those whose cooldown is over come back."""
@@ -296,13 +302,6 @@ class Pool:
 
     # Inside
 
-    def _cooldown(self, told: float | None, times: int) -> float:
-        if told is None:
-            seconds = min(FIRST_COOLDOWN * 2.0 ** min(times - 1, 16), MAX_UNTOLD_COOLDOWN)
-        else:
-            seconds = min(max(told, MIN_COOLDOWN), MAX_COOLDOWN)
-        return seconds * (1 + self._random.uniform(0, JITTER))
-
     def _cool(self, member: Member, until: float) -> None:
         if member.state not in {"active", "cooling"}:
             return
@@ -312,6 +311,23 @@ class Pool:
         if entered:
             self._become(member, "cooling")
             heapq.heappush(self._cooling, (until, next(self._sequence), member))
+
+    def _become_as(self, member: Member, told: Health, now: float) -> None:
+        member.failures, member.limits, member.last_error = told.failures, told.limits, told.error
+        if member.state == "expired":
+            return
+        until = believed(told.until, now)
+        if told.disabled:
+            self._disable(member, told.disabled)
+        elif member.failures >= self.max_failures:
+            self._disable(member, f"rejected {member.failures} times in a row")
+        elif until > now:
+            member.reason, member.available_at = None, until
+            self._become(member, "cooling")
+            heapq.heappush(self._cooling, (until, next(self._sequence), member))
+        elif member.state != "active":
+            member.reason = None
+            self._become(member, "active")
 
     def _disable(self, member: Member, reason: str) -> None:
         member.reason = reason
@@ -325,16 +341,33 @@ class Pool:
             self._become(member, "active")
 
     def _become(self, member: Member, state: State) -> None:
+        if (member.state in _UNUSABLE) != (state in _UNUSABLE):
+            self._to_be_dealt = not self._worker.is_alone
         self._states[member.state] -= 1
         self._states[state] += 1
         member.state = state
-        if state == "active" and self._has_room(member):
+        if state == "active" and member.in_flight < member.places:
             self._ready.add(member)
         else:
             self._ready.remove(member)
 
-    def _has_room(self, member: Member) -> bool:
-        return not self._max_concurrency or member.in_flight < self._max_concurrency
+    def _deal(self) -> None:
+        """Say how many requests each token that can be used may carry in this process; all come to the same."""
+        self._to_be_dealt = False
+        if each := self._max_concurrency:
+            for member in self._list:
+                member.places = each
+            usable = [member for member in self._list if member.state not in _UNUSABLE]
+            for member, places in zip(usable, self._worker.hand(each, len(usable)), strict=True):
+                member.places = places
+
+    def _deal_again(self) -> None:
+        self._deal()
+        for member in self._list:
+            if member.state != "active" or member.in_flight >= member.places:
+                self._ready.remove(member)
+            elif member not in self._ready:
+                self._ready.add(member)
 
     def _nothing_left(self, now: float, skip: AbstractSet[str]) -> NoCredential:
         untried = self._states.copy()

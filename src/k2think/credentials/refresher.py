@@ -97,6 +97,9 @@ class Refresher:
         self._ended = False
         self._pause = 0.0
         self._asking: list[asyncio.Future[None]] = []
+        self._curious: list[asyncio.Future[bool]] = []
+        self.kept = 0
+        """How often what is known of the accounts has been kept."""
 
     # What others may ask
 
@@ -122,7 +125,16 @@ class Refresher:
         record = self._book.owner(credential)
         return record.email if record else None
 
-    def progress(self) -> Progress:
+    async def makes_tokens(self) -> bool:
+        """Say whether new tokens are being made, once all has been looked at that was asked for until now."""
+        if self._ended or self._renewals.under_way:
+            return self._renewals.under_way
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._curious.append(answer)
+        self._renewals.asked.set()
+        return await answer
+
+    async def progress(self) -> Progress:
         """How things are."""
         wish_at = max(self._not_before, time.time()) if self._wish else None
         return Progress(
@@ -156,6 +168,7 @@ class Refresher:
         finally:
             self._ended = True
             self._answer(STOPPED)
+            self._tell_whether(making=False)
 
     async def _work(self) -> None:
         self._next_update = (self._last_update or time.time()) + self.interval
@@ -220,7 +233,18 @@ class Refresher:
                 self._wish = self._wish or "a token is about to expire"
         return max(min(times), now + 0.5)
 
+    def _begin(self) -> None:
+        self._renewals.under_way = True
+        self._tell_whether(making=True)
+
+    def _tell_whether(self, *, making: bool) -> None:
+        curious, self._curious = self._curious, []
+        for answer in curious:
+            if not answer.done():
+                answer.set_result(making)
+
     async def _rest(self, now: float) -> None:
+        self._tell_whether(making=False)
         times = [self._next_update if self._wish is None else self._not_before, self._look_again]
         if self._script is None and (due := self._book.next_due()) is not None:
             times.append(due)
@@ -233,7 +257,7 @@ class Refresher:
     async def _update(self, why: str) -> None:
         logger.info("updating all tokens: %s", why)
         self._trigger = why
-        self._renewals.under_way = True
+        self._begin()
         failure: str | None = None
         try:
             await self._learn(eager=False)
@@ -289,7 +313,7 @@ class Refresher:
             raise UpdateFailed("The new tokens have expired already. Is the clock of this machine right?")
 
     async def _renew(self, due: Sequence[Record]) -> None:
-        self._renewals.under_way = True
+        self._begin()
         try:
             await self._mint.some(due)
         except (UpdateUnusable, TokenFileUnreadable) as error:
@@ -329,6 +353,7 @@ class Refresher:
         try:
             value = msgspec.json.encode(self._book.ledger(self._last_update or 0.0))
             await asyncio.to_thread(self._storage.put, KEY, value)
+            self.kept += 1
         except StorageUnusable as error:
             logger.warning("what is known of the accounts cannot be kept: %s", error)
 

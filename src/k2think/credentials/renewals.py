@@ -16,6 +16,8 @@ class Renewals:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.under_way = False
+        self.made_here = True
+        """Whether it is this process that makes the tokens; else it hears from another what is under way."""
         self._rejected: dict[str, Credential] = {}
         self._everything: str | None = None
 

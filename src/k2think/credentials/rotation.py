@@ -40,10 +40,16 @@ class Member:
     failures: int = 0  # rejections since the last success
     limits: int = 0  # rate limits since the last success
     in_flight: int = 0
+    places: float = math.inf  # requests that it may carry in this process
     available_at: float = 0.0
     last_used: float | None = None
     last_error: str | None = None  # an error's code
     reason: str | None = None  # why it is disabled
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing about it that is worth remembering."""
+        return not (self.failures or self.limits or self.state in {"cooling", "disabled"})
 
 
 class Rotation(Protocol):

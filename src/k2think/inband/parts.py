@@ -106,20 +106,14 @@ class Parter:
         return self._out.take()
 
     def plain(self) -> type[TextDelta | ReasoningDelta] | None:
-        """What text becomes as it is, and changes nothing, if no tag, no blank at its end and (in an answer) no
-        backtick, tilde or line end is in it. None: not now.
-        """
-        make = self.flowing()
-        return None if make is TextDelta and not self._code.settled() else make
+        """As `flowing`, for text that need not `pass_by`: in an answer, without backtick, tilde and line end."""
+        return None if self._state in _ANSWERING and not self._code.settled() else self.flowing()
 
     def flowing(self) -> type[TextDelta | ReasoningDelta] | None:
         """What text becomes as it is, if no tag and no blank at its end is in it; it may `pass_by`. None: not now."""
-        if self._out.idle():
-            if self._state == "think":
-                return ReasoningDelta
-            if self._state in _ANSWERING:
-                return TextDelta
-        return None
+        if not self._out.idle():
+            return None
+        return ReasoningDelta if self._state == "think" else TextDelta if self._state in _ANSWERING else None
 
     def pass_by(self, text: str) -> None:
         """Read text along that has gone out as it was, while all was `flowing`."""
@@ -319,8 +313,7 @@ class Parter:
 
     def _was_thinking(self, tag: Tag) -> None:
         assert self._held is not None
-        tokens = self._held.tokens
-        self._held = None
+        tokens, self._held = self._held.tokens, None
         if self._state != "nested":
             self._depth = 1
             self._out.begin(ReasoningDelta)
@@ -339,10 +332,7 @@ class Parter:
         self._take_tag(tag)
 
     def _details_behind_undecided(self, tag: Tag) -> None:
-        if self._code.line_start():
-            self._was_answer(tag)
-        else:
-            self._hold(tag)
+        (self._was_answer if self._code.line_start() else self._hold)(tag)
 
     def _answer_behind_nested(self, tag: Tag) -> None:
         assert self._held is not None

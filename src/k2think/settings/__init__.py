@@ -103,9 +103,11 @@ class Settings(BaseModel):
         for section, folder in (("storage", "state_dir"), ("files", "data_dir")):
             written_so: Path = getattr(sections[section], folder)
             sections[section] = sections[section].model_copy(update={folder: base / written_so.expanduser()})
-        return cls(
-            **sections, env_file=env_file, warnings=_warnings(given, written, sections["upstream"], sections["files"])
-        )
+        warnings = _warnings(given, written, sections["upstream"], sections["files"])
+        if sections["server"].workers > 1 and not hasattr(os, "fork"):
+            sections["server"] = sections["server"].model_copy(update={"workers": 1})
+            warnings += ("WORKERS is ignored: this system serves with one process only.",)
+        return cls(**sections, env_file=env_file, warnings=warnings)
 
 
 def _find_env_file(directory: Path, beside: Path | None) -> Path | None:

@@ -26,6 +26,11 @@ class Server(Section):
 
     host: kinds.Host = Field(default="0.0.0.0", description="Address to listen on; 127.0.0.1 keeps it to this machine.")  # noqa: S104 - the documented default
     port: kinds.Port = Field(default=8001, description="Port to listen on; 0 takes any free one.")
+    workers: kinds.Count = Field(
+        default=1,
+        description="Processes that serve: more than one for each core gains nothing. They share tokens, limits and "
+        "files through STATE_DIR and DATA_DIR.",
+    )
     cors_origins: kinds.Origins = Field(
         default=("*",),
         description="Web pages that may call the gateway from a browser: origins, comma-separated, or * for all.",

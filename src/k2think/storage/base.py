@@ -16,9 +16,19 @@ MAX_VALUE_BYTES = 16 * 1024 * 1024
 MAX_NAME = 200
 """Characters of an escaped key: a file's name, with an ending, may have 255."""
 
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for a lock, unless told otherwise."""
+
 
 class StorageUnusable(Exception):
     """The store cannot do what was asked; the message says why and what to do, without the value."""
+
+
+class LockTaken(StorageUnusable):
+    """Somebody else holds the lock, and did not let go of it in time."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Another process does not let go of the lock of {key}. Is it stopped?")
 
 
 class Storage(Protocol):
@@ -32,8 +42,11 @@ class Storage(Protocol):
         """Give the value; None where there is none."""
         ...
 
-    def put(self, key: str, value: bytes) -> None:
-        """Keep the value in place of an earlier one. Whoever reads, or is killed, finds the one or the other whole."""
+    def put(self, key: str, value: bytes, *, durable: bool = True) -> None:
+        """Keep the value in place of an earlier one. Whoever reads, or is killed, finds the one or the other whole.
+
+        Not `durable`: it need not outlive a power cut, and waits for no disk.
+        """
         ...
 
     def delete(self, key: str) -> None:
@@ -44,11 +57,11 @@ class Storage(Protocol):
         """Give the keys that begin so, sorted."""
         ...
 
-    def lock(self, key: str) -> AbstractContextManager[None]:
+    def lock(self, key: str, patience: float = LOCK_PATIENCE) -> AbstractContextManager[None]:
         """Keep everybody else out of the same key's lock: other threads, and other processes that share the store.
 
-        Holding it neither needs nor hinders the other verbs. Whoever holds it must not ask for it again, and is rid of
-        it when it is killed.
+        Raises `LockTaken` where it is not to be had for `patience` seconds; 0 tries once. Holding it neither needs nor
+        hinders the other verbs. Whoever holds it must not ask for it again, and is rid of it when it is killed.
         """
         ...
 

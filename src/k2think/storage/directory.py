@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from k2think.storage.base import MAX_VALUE_BYTES, StorageUnusable, check_value, key_of, name_of
+from k2think.storage.base import (
+    LOCK_PATIENCE,
+    MAX_VALUE_BYTES,
+    LockTaken,
+    StorageUnusable,
+    check_value,
+    key_of,
+    name_of,
+)
 from k2think.storage.durable import create, locked
 
 # No key's name has a dot in it.
@@ -37,14 +45,14 @@ class DirectoryStorage:
             raise StorageUnusable(f"{path} is larger than any value that was kept. Delete it.")
         return value
 
-    def put(self, key: str, value: bytes) -> None:
+    def put(self, key: str, value: bytes, *, durable: bool = True) -> None:
         name = name_of(key)
         check_value(value)
         # Named at random: two who write the same key at once must not write into one file.
         fresh = self._folder / f"{name}.{secrets.token_hex(8)}{WRITING}"
         with self._speaking("written"):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            create(fresh, value)
+            create(fresh, value, durable=durable)
             try:
                 fresh.replace(self._folder / name)
             except OSError:
@@ -66,13 +74,16 @@ class DirectoryStorage:
         return sorted(key for key in found if key is not None and key.startswith(prefix))
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
+    def lock(self, key: str, patience: float = LOCK_PATIENCE) -> Iterator[None]:
         # The file stays: were it deleted, one could hold the lock of the old file and another that of a new one.
         path = self._folder / f"{name_of(key)}{LOCK}"
         with ExitStack() as stack:
             with self._speaking("locked"):
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                stack.enter_context(locked(path, os.O_RDWR | os.O_CREAT))
+                try:
+                    stack.enter_context(locked(path, os.O_RDWR | os.O_CREAT, patience=patience))
+                except TimeoutError:
+                    raise LockTaken(key) from None
             yield
 
     @contextmanager

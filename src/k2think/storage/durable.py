@@ -13,18 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from k2think.storage.base import LOCK_PATIENCE
+
 if sys.platform != "win32":
     import fcntl
 
-LOCK_PATIENCE = 10.0
-"""Seconds to wait for a lock."""
 PRIVATE = 0o600
 """The mode of a file that nobody else may read."""
 
 
-def create(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
-    """Write a new file; when this returns it is on the disk. Never wider than `mode`, and nothing is left of a failure.
+def create(path: Path, content: bytes, *, mode: int = PRIVATE, durable: bool = True) -> None:
+    """Write a new file; when this returns it is on the disk, if it is to be `durable`.
 
+    Never wider than `mode`, and nothing is left of a failure.
     Raises `FileExistsError` where something has the name, were it a link that leads elsewhere.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
@@ -32,7 +33,8 @@ def create(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except OSError:
         path.unlink(missing_ok=True)
         raise
@@ -103,13 +105,13 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, kind: int) -> None:
-    end = time.monotonic() + LOCK_PATIENCE
+def _lock(descriptor: int, kind: int, patience: float) -> None:
+    end = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > end:
+            if time.monotonic() >= end:
                 raise TimeoutError(errno.ETIMEDOUT, "another process does not let go of its lock") from None
             time.sleep(0.01)
         else:
@@ -117,16 +119,18 @@ def _lock(descriptor: int, kind: int) -> None:
 
 
 @contextmanager
-def locked(path: Path, flags: int = os.O_RDONLY, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a file or a folder, opened with `flags`; others who ask for it wait, threads too (then
-    `TimeoutError`).
+def locked(
+    path: Path, flags: int = os.O_RDONLY, *, shared: bool = False, patience: float = LOCK_PATIENCE
+) -> Iterator[None]:
+    """Hold the lock of a file or a folder, opened with `flags`; others who ask for it wait, threads too (after
+    `patience` seconds: `TimeoutError`).
 
     Readers may hold it together (`shared`). A kill lets go of it. Without `fcntl` (Windows) it keeps nobody out.
     """
     descriptor = os.open(path, flags, PRIVATE)
     try:
         if sys.platform != "win32":
-            _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, patience)
         yield
     finally:
         os.close(descriptor)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from k2think.storage.base import check_value, name_of
+from k2think.storage.base import LOCK_PATIENCE, LockTaken, check_value, name_of
 
 
 class MemoryStorage:
@@ -20,7 +20,7 @@ class MemoryStorage:
         name_of(key)
         return self._values.get(key)
 
-    def put(self, key: str, value: bytes) -> None:
+    def put(self, key: str, value: bytes, *, durable: bool = True) -> None:  # noqa: ARG002 - nothing here is
         name_of(key)
         check_value(value)
         self._values[key] = bytes(value)
@@ -33,6 +33,11 @@ class MemoryStorage:
         return sorted(key for key in self._values.copy() if key.startswith(prefix))
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        with self._locks.setdefault(name_of(key), Lock()):
+    def lock(self, key: str, patience: float = LOCK_PATIENCE) -> Iterator[None]:
+        lock = self._locks.setdefault(name_of(key), Lock())
+        if not lock.acquire(timeout=patience):
+            raise LockTaken(key)
+        try:
             yield
+        finally:
+            lock.release()

@@ -21,13 +21,15 @@ class _OneLine(logging.Formatter):
         return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
 
 
-def configure_logging(level: str, *, debug: bool, requests: bool = True) -> None:
-    """Send the project's log to standard error, once, by the command line.
+def configure_logging(level: str, *, debug: bool, requests: bool = True, worker: int | None = None) -> None:
+    """Send the project's log to standard error, once in a process, by the command line.
 
-    `debug` wins over `level`; without `requests` there is no line for each request.
+    `debug` wins over `level`; without `requests` there is no line for each request. `worker`: this process' number,
+    where there are several.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine(FORMAT, datefmt="%H:%M:%S"))
+    written = FORMAT if worker is None else FORMAT.replace("%(message)s", f"[{worker}] %(message)s")
+    handler.setFormatter(_OneLine(written, datefmt="%H:%M:%S"))
     logger = logging.getLogger("k2think")
     logger.handlers[:] = [handler]
     logger.propagate = False

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from k2think.api.admin.answers import Refused, moment, success
 from k2think.gateway import Gateway
 from k2think.telemetry.records import Attempt, Trace
+
+MAX_ID = 100
+"""Characters of a request's id, at most."""
 
 
 def requests_router(gateway: Gateway) -> APIRouter:
@@ -18,9 +22,18 @@ def requests_router(gateway: Gateway) -> APIRouter:
 
     @router.get("/{request_id}", summary="How a recent request was served")
     async def request_served(request_id: str) -> Response:
-        if (trace := gateway.recent.get(request_id)) is None:
+        if trace := gateway.recent.get(request_id):
+            return success(**_told(trace, gateway))
+        known = await gateway.board.ask("request", request_id.encode(), enough=1) if len(request_id) <= MAX_ID else []
+        if not known:
             raise Refused("There is no such request among the last ones (the id is its x-request-id).", status=404)
-        return success(**_told(trace, gateway))
+        return success(**msgspec.json.decode(known[0]))
+
+    async def known_here(request_id: bytes) -> bytes:
+        trace = gateway.recent.get(request_id.decode())
+        return msgspec.json.encode(_told(trace, gateway)) if trace else b""
+
+    gateway.board.answer("request", known_here)
 
     return router
 

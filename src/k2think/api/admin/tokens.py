@@ -13,7 +13,7 @@ from k2think.api.admin.answers import Refused, moment, shown, stats, success
 from k2think.api.body import read_json_body
 from k2think.credentials.credential import MAX_JWT, Credential
 from k2think.credentials.health import UnknownToken
-from k2think.credentials.pool import CONSECUTIVE_THRESHOLD
+from k2think.credentials.pool import CONSECUTIVE_THRESHOLD, Pool
 from k2think.credentials.stock import Stock
 from k2think.gateway import Gateway
 
@@ -36,16 +36,6 @@ def tokens_router(gateway: Gateway) -> APIRouter:
 
     def account_of(credential: Credential) -> str | None:
         return gateway.refresher.account_of(credential) if gateway.refresher else None
-
-    def chosen(index: str) -> int:
-        """The index of a token that exists."""
-        if not (index.isascii() and index.isdecimal() and len(index) <= MAX_DIGITS):
-            raise Refused(f"'{index[:20]}' is no index: it must be a whole number.")
-        try:
-            pool.member(int(index))
-        except UnknownToken as error:
-            raise Refused(str(error)) from None
-        return int(index)
 
     def done(index: int, message: str) -> Response:
         """What a change by hand is followed by, and its answer."""
@@ -85,11 +75,12 @@ def tokens_router(gateway: Gateway) -> APIRouter:
     @router.post("/reset-consecutive", summary="Begin that count anew")
     async def reset_consecutive() -> Response:
         previous = pool.reset_consecutive()
+        keeper.touched.set()
         return success("Consecutive failures are counted anew.", previous_count=previous, current_count=0)
 
     @router.post("/reset/{index}", summary="Forget a token's failures")
     async def reset(index: str) -> Response:
-        pool.reset(number := chosen(index))
+        pool.reset(number := chosen(pool, index))
         return done(number, f"The failures of token {number} are forgotten.")
 
     @router.post("/reset-all", summary="Forget the failures of all tokens")
@@ -102,16 +93,17 @@ def tokens_router(gateway: Gateway) -> APIRouter:
     async def reload() -> Response:
         if gateway.stock:
             await gateway.stock.reload()
+            await gateway.board.ask("reload")
         return success(f"Tokens in use: {len(pool)}.", **stats(gateway))
 
     @router.post("/{index}/disable", summary="Use a token no more")
     async def disable(index: str) -> Response:
-        pool.disable(number := chosen(index))
+        pool.disable(number := chosen(pool, index))
         return done(number, f"Token {number} is no longer used.")
 
     @router.post("/{index}/enable", summary="Use a token again")
     async def enable(index: str) -> Response:
-        pool.enable(number := chosen(index))
+        pool.enable(number := chosen(pool, index))
         return done(number, f"Token {number} is used again.")
 
     @router.post("", summary="Add tokens")
@@ -124,15 +116,28 @@ def tokens_router(gateway: Gateway) -> APIRouter:
             if not is_token(token):
                 raise Refused(f"tokens[{place}] is no token: it must be one word of ASCII signs.")
         added = await stock().add(new.tokens)
+        await gateway.board.ask("reload")
         return success(f"Tokens added: {added}.", added=added, **stats(gateway))
 
     @router.delete("/{index}", summary="Remove a token")
     async def remove(index: str) -> Response:
-        credential = pool.member(chosen(index)).credential
+        credential = pool.member(chosen(pool, index)).credential
         await stock().remove(credential)
+        await gateway.board.ask("reload")
         return success(f"Token {credential.masked()} is gone.", **stats(gateway))
 
     return router
+
+
+def chosen(pool: Pool, index: str) -> int:
+    """The index of a token that exists."""
+    if not (index.isascii() and index.isdecimal() and len(index) <= MAX_DIGITS):
+        raise Refused(f"'{index[:20]}' is no index: it must be a whole number.")
+    try:
+        pool.member(int(index))
+    except UnknownToken as error:
+        raise Refused(str(error)) from None
+    return int(index)
 
 
 def is_token(text: str) -> bool:

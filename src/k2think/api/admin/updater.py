@@ -25,7 +25,10 @@ def updater_router(gateway: Gateway) -> APIRouter:
     async def updater_status() -> Response:
         if refresher is None:
             return JSONResponse({"status": "disabled", "message": OFF})
-        progress = refresher.progress()
+        try:
+            progress = await refresher.progress()
+        except UpdateFailed as error:
+            raise Refused(str(error), status=503) from None
         problems = [_problem(record) for record in progress.accounts if record.reason]
         return success(
             is_running=gateway.is_refreshing,
