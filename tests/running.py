@@ -56,6 +56,10 @@ class Running:
     def stop(self, how: signal.Signals) -> int:
         """Send a signal; the exit code. All that is printed until then is in `printed`."""
         self.process.send_signal(how)
+        return self.end()
+
+    def end(self) -> int:
+        """Its exit code, once it has ended; all that it printed is then in `printed`."""
         code = self.process.wait(PATIENCE)
         while line := self._lines.get(timeout=PATIENCE):
             self.printed.append(line)

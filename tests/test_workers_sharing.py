@@ -20,6 +20,7 @@ from k2think.credentials.token_file import read_tokens
 from k2think.credentials.worker import Worker
 from k2think.settings import Settings
 from k2think.simulator.app import SimulatorOptions, create_simulator, mint_token
+from k2think.storage import board
 from k2think.storage.directory import DirectoryStorage
 
 AUTO = {"ENABLE_TOKEN_AUTO_UPDATE": "true"}
@@ -50,7 +51,8 @@ MakeCrew = Callable[..., Crew]
 
 
 @pytest.fixture
-def make_crew(tmp_path: Path) -> Iterator[MakeCrew]:
+def make_crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeCrew]:
+    monkeypatch.setattr(board, "PATIENCE", 60.0)  # a busy machine is no fault
     with ExitStack() as stack:
 
         def make(
@@ -70,6 +72,7 @@ def make_crew(tmp_path: Path) -> Iterator[MakeCrew]:
                 "VALID_API_KEY": KEY,
                 "K2THINK_API_URL": f"{simulator_url}/api/chat/completions",
                 "TOKENS_FILE": str(tokens_file),
+                "POOL_WAIT": "60",
                 "ACCOUNTS_FILE": str(accounts_file),
                 **settings,
             }

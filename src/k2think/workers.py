@@ -38,7 +38,7 @@ LISTENED_TO = (signal.SIGTERM, signal.SIGINT)
 
 
 def supervise(build: Callable[[int], AsgiApp], listeners: Sequence[socket.socket], on_ready: Callable[[], None]) -> int:
-    """Serve with a worker on each of the listeners until Ctrl-C or SIGTERM; a second one ends all at once.
+    """Serve with a worker on each of the listeners until Ctrl-C or SIGTERM; the same one again ends all at once.
 
     `build` makes the app of the worker with this number, in its process. `on_ready` is called once all of them answer
     requests. Gives the exit code: `STOPPED`, or `CANNOT_START` where a worker ended before that; it has said why.
@@ -112,7 +112,7 @@ class _Supervisor:
                 if ended:
                     _, worker = ended[0]
                     if worker.process.exitcode != CANNOT_START:  # else it has said all there is to say
-                        logger.error("A worker ended %s before it answered requests.", _how(worker))
+                        logger.error("A worker ended %s before all were ready.", _how(worker))
                     return CANNOT_START
         on_ready()
         while not self._signals:
@@ -120,19 +120,23 @@ class _Supervisor:
                 self._mourn(place, worker)
             for place in self._places:
                 if place.worker is None and time.monotonic() >= place.start_at and not self._signals:
-                    self._start(place)
+                    try:
+                        self._start(place)
+                    except OSError as error:  # no memory, or no more processes: the others go on
+                        place.start_at = time.monotonic() + place.pauses.after(0.0)
+                        logger.critical("Worker %d cannot be started: %s.", place.number, error.strerror)
         return STOPPED
 
     def stop(self) -> None:
         """End all workers: with a grace time for running answers, or at once where the same signal came twice."""
         for place in self._places:
             place.listener.close()
-        self._tell(signal.SIGTERM)
+        self._tell(BaseProcess.terminate)
         end = time.monotonic() + GRACE_SECONDS + CLOSING_SECONDS
         while self._running():
             left = end - time.monotonic()
             if left <= 0 or len(self._signals) > len(set(self._signals)):
-                self._tell(signal.SIGKILL)
+                self._tell(BaseProcess.kill)
                 left = CLOSING_SECONDS
             self._ended(self._wait(left))
         os.close(self._held)
@@ -145,6 +149,10 @@ class _Supervisor:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, LISTENED_TO)
         try:
             process.start()
+        except OSError:
+            said.close()
+            says.close()
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         says.close()
@@ -199,10 +207,9 @@ class _Supervisor:
     def _running(self) -> list[tuple[_Place, _Worker]]:
         return [(place, place.worker) for place in self._places if place.worker]
 
-    def _tell(self, number: signal.Signals) -> None:
+    def _tell(self, what: Callable[[BaseProcess], None]) -> None:
         for _, worker in self._running():
-            if worker.process.pid is not None:
-                os.kill(worker.process.pid, number)  # not yet waited for, so the process has still this id
+            what(worker.process)
 
     def _until_next_start(self) -> float | None:
         """Seconds until one of the missing workers is to be started; None where none is missing."""

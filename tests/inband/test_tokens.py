@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from splitting import every_split
 
-from k2think.inband.tokens import BLOCK, TokenCounter, estimate_tokens
+from k2think.inband.tokens import BLOCK, MAX_BLOCKS, TokenCounter, estimate_tokens
 
 # Written for this test. The counts are those of Qwen2.5's vocabulary (`qwen.tiktoken`, as DashScope's SDK has it) with
 # its own splitting pattern in tiktoken, without special tokens.
@@ -278,3 +278,16 @@ def test_what_was_counted_is_not_kept() -> None:
         counter.feed("word ")
         assert len("".join(counter._pieces)) < BLOCK
     assert counter.total == pytest.approx(10_000, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "filler", ["The quick brown fox jumps over the lazy dog. ", "快速的棕色狐狸跳过懒狗。", "x = f(y[3], z) + 17\n"]
+)
+def test_a_long_text_is_estimated_by_samples_of_it(filler: str) -> None:
+    block = filler * (BLOCK // len(filler))
+    long = block * (4 * MAX_BLOCKS)
+    assert estimate_tokens(long) == pytest.approx(4 * MAX_BLOCKS * estimate_tokens(block), rel=0.02)
+    mixed = long + "plain words again and again " * (len(long) // 28)
+    assert estimate_tokens(mixed) == pytest.approx(
+        estimate_tokens(long) + estimate_tokens(mixed[len(long) :]), rel=0.05
+    )

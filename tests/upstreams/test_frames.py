@@ -410,6 +410,8 @@ FRAMES = [
     b"null",
     b"{",
     b"[DONE]",
+    b"",
+    chunk({"content": "a"}) + b" " + chunk({"content": "b"}),
     chunk({"content": "a"}) + b"\n" + chunk({"content": "b"}),
 ]
 

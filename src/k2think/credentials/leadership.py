@@ -87,6 +87,7 @@ class Leadership:
         self._board = board
         self._name = secrets.token_hex(8)
         self._standing = Standing()
+        self._publishing = asyncio.Lock()
         self._seen: bytes | None = None
         self._leading = False
         self._unheard_since: float | None = None
@@ -184,16 +185,19 @@ class Leadership:
             await asyncio.gather(work, return_exceptions=True)
 
     async def _publish(self) -> None:
-        last = self._standing
-        making, kept = self._renewals.under_way, self._refresher.kept
-        if (making, kept) == (last.making, last.kept):
-            return
-        self._standing = Standing(self._name, last.number + 1, making, kept)
-        try:
-            value = msgspec.json.encode(self._standing)
-            await asyncio.to_thread(self._storage.put, STANDING, value, durable=False)
-        except StorageUnusable as error:
-            self._complain(error)
+        async with self._publishing:
+            last = self._standing
+            making, kept = self._renewals.under_way, self._refresher.kept
+            if (making, kept) == (last.making, last.kept):
+                return
+            standing = Standing(self._name, last.number + 1, making, kept)
+            try:
+                value = msgspec.json.encode(standing)
+                await asyncio.to_thread(self._storage.put, STANDING, value, durable=False)
+            except StorageUnusable as error:
+                self._complain(error)
+            else:
+                self._standing = standing
 
     async def _give_word(self, argument: bytes) -> bytes:
         if not self._leading:
@@ -201,7 +205,7 @@ class Leadership:
         await self._sharing.sync()
         await self._reload(may_be_empty=argument == b"empty")
         await self._refresher.makes_tokens()
-        await self._publish()
+        await asyncio.shield(self._publish())
         return msgspec.json.encode(self._standing)
 
     async def _give_progress(self, _: bytes) -> bytes:
@@ -216,7 +220,7 @@ class Leadership:
         except UpdateFailed as error:
             failure = str(error)
         await self._refresher.makes_tokens()  # what is known of the accounts has then been kept
-        await self._publish()
+        await asyncio.shield(self._publish())
         return msgspec.json.encode(UpdateTold(self._standing, failure))
 
     # Following
@@ -298,7 +302,9 @@ class Leadership:
                 if told.failure:
                     raise UpdateFailed(told.failure)
                 return
-            if self._standing.leader == leader and time.monotonic() > end:
+            if self._standing.leader != leader:
+                end = time.monotonic() + GIVE_UP_AFTER
+            elif time.monotonic() > end:
                 raise UpdateFailed(NOBODY)
             await asyncio.sleep(LOOK_EVERY)
         await self._refresher.update_now()

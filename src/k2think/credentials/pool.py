@@ -342,7 +342,7 @@ class Pool:
 
     def _become(self, member: Member, state: State) -> None:
         if (member.state in _UNUSABLE) != (state in _UNUSABLE):
-            self._to_be_dealt = not self._worker.is_alone
+            self._to_be_dealt = self._max_concurrency > 0 and not self._worker.is_alone
         self._states[member.state] -= 1
         self._states[state] += 1
         member.state = state

@@ -83,6 +83,9 @@ class Sharing:
                 if touched:
                     self._keeper.touched.set()
                 return False
+            except asyncio.CancelledError:
+                self._keeper.touched.set()  # what the exchange still gives is not taken up here: there must be another
+                raise
             self._complained = False
             self._settle(merge(mine, self._mine(), merged))
             self._told = merged

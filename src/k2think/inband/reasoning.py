@@ -6,7 +6,8 @@ Here a text becomes tokens, and everything that is no text passes. What the tags
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import groupby
+from typing import Any
 
 from k2think.dialogue.events import Event, ReasoningDelta, TextDelta, Usage
 from k2think.inband.parts import Observed, Opener, Parter
@@ -59,20 +60,9 @@ class ReasoningReader:
     def feed_all(self, events: Sequence[Event]) -> Sequence[Event]:
         """Take what one read brought. Text in the middle of a part goes as it is, and is looked at in one piece."""
         out: list[Event] = []
-        place = 0
-        while place < len(events):
-            make = None if self._scanner.held else self._parter.flowing()
-            texts = _run(events, place) if make is not None else ()
-            if make is None or not texts:
-                out += self.feed(events[place])
-                place += 1
-                continue
-            out += map(make, texts)
-            place += len(texts)
-            text = "".join(texts)
-            self._scanner.remember(text)
-            self._parter.pass_by(text)
-            self._plain = self._parter.plain()
+        for kind, alike in groupby(events, type):
+            run: list[Any] = list(alike)
+            out += self._read([event.text for event in run]) if kind is TextDelta else self._pass_all(run)
         return out
 
     def close(self) -> Sequence[Event]:
@@ -82,6 +72,25 @@ class ReasoningReader:
         self._parter.end()
         self._plain = None
         return self._parter.given()
+
+    def _read(self, texts: list[str]) -> list[Event]:
+        out: list[Event] = []
+        while texts:
+            make = None if self._scanner.held else self._parter.flowing()
+            count = _plain(texts) if make is not None else 0
+            if make is None or not count:
+                out += self.feed(TextDelta(texts.pop(0)))
+                continue
+            run, texts = texts[:count], texts[count:]
+            out += map(make, run)
+            text = "".join(run)
+            self._scanner.remember(text)
+            self._parter.pass_by(text)
+            self._plain = self._parter.plain()
+        return out
+
+    def _pass_all(self, events: list[Event]) -> list[Event]:
+        return [out for event in events for out in self._pass(event)]
 
     def _pass(self, event: Event) -> Sequence[Event]:
         if type(event) is Usage:
@@ -94,13 +103,11 @@ class ReasoningReader:
         return (*self.close(), event)
 
 
-def _run(events: Sequence[Event], place: int) -> Sequence[str]:
-    """The texts from here to the next that may hold a tag; not those at its end whose blanks may belong to one."""
-    texts: list[str] = []
-    for event in islice(events, place, None):
-        if type(event) is not TextDelta or "<" in event.text:
-            break
-        texts.append(event.text)
-    while texts and (not texts[-1] or texts[-1][-1] in BLANKS):
-        texts.pop()
-    return texts
+def _plain(texts: list[str]) -> int:
+    """How many of the texts there are before a tag; not counting those at the end whose blanks may belong to one."""
+    count = len(texts)
+    if "<" in "".join(texts):
+        count = next(place for place, text in enumerate(texts) if "<" in text)
+    while count and (not texts[count - 1] or texts[count - 1][-1] in BLANKS):
+        count -= 1
+    return count

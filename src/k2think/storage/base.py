@@ -82,7 +82,7 @@ def key_of(name: str) -> str | None:
     try:
         key = unquote_to_bytes(name).decode()
         return key if name_of(key) == name else None
-    except (UnicodeDecodeError, StorageUnusable):
+    except (UnicodeError, StorageUnusable):
         return None
 
 

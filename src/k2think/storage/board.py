@@ -69,7 +69,7 @@ class Board:
         self._handlers[kind] = handler
 
     async def ask(
-        self, kind: str, argument: bytes = b"", *, patience: float = PATIENCE, enough: int | None = None
+        self, kind: str, argument: bytes = b"", *, patience: float | None = None, enough: int | None = None
     ) -> list[bytes]:
         """Give what the others have to say, once all have answered, `enough` had something to say, or time is up.
 
@@ -79,6 +79,7 @@ class Board:
             return []
         assert len(argument) <= MAX_ARGUMENT
         question = secrets.token_hex(8)
+        patience = PATIENCE if patience is None else patience
         value = msgspec.json.encode(Question(kind, argument, patience))
         async with self._places:
             self._mine.add(question)
@@ -89,8 +90,10 @@ class Board:
                 self._complain(error)
                 return []
             finally:
-                await asyncio.to_thread(self._take_down, question)
-                self._mine.discard(question)
+                try:
+                    await asyncio.to_thread(self._take_down, question)
+                finally:
+                    self._mine.discard(question)
 
     async def run(self) -> None:
         """Answer for as long as the gateway runs."""

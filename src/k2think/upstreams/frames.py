@@ -144,8 +144,9 @@ class FrameReader:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass
             else:
-                events += [TextDelta(frame.choices[0].delta.content) for frame in plain]
-                frames = frames[-LAST_FRAMES:]
+                if len(plain) == len(text):  # else some held nothing, or several at once
+                    events += [TextDelta(frame.choices[0].delta.content) for frame in plain]
+                    frames = frames[-LAST_FRAMES:]
         for data in frames:
             events += self.feed(data)
 

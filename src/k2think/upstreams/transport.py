@@ -35,9 +35,9 @@ READ_BYTES = 16 * 1024
 """Bytes of an answer that are taken at once; the connection rests while twice as many wait to be taken."""
 
 RECEIVE_BYTES = 48 * 1024
-"""The system's receive buffer of a connection, as it is asked for (Linux gives twice that); the client may bring all of
-it in one read. With what waits above, and what the server keeps, it is at most the 256 KB that a client who does not
-read shall cost. More would serve nobody: it holds what 2,000 tokens a second are over 200 ms of distance.
+"""The system's receive buffer of a connection, as it is asked for: Linux gives twice that, and the client may bring all
+of it in one read. With what waits above, and what the server keeps, it is at most the 256 KB that a client who does not
+read shall cost. It is also the window: 2,000 tokens a second over a distance of 100 ms.
 """
 
 MAX_ADDRESSES = 4
@@ -97,6 +97,7 @@ class Reply:
         self._started = started
         self._last_read = 0.0  # 0 until the first event: up to then bytes alone (comments, blanks) prove nothing
         self._silence = patience.silence
+        self._reading = False  # somebody waits for what comes
         self._watch = self._loop.call_at(started + patience.first_event, self._look)
 
     @property
@@ -119,10 +120,12 @@ class Reply:
 
         Raises `UpstreamUnavailable` or `UpstreamTimeout`.
         """
+        self._reading = True
         try:
             chunk = await self._response.content.read(READ_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             _translate(error)
+        self._reading = False
         if self._last_read:
             self._last_read = self._loop.time()
         return chunk
@@ -167,6 +170,8 @@ class Reply:
     def _look(self) -> None:
         now = self._loop.time()
         patience = self._patience
+        if self._last_read and not self._reading:
+            self._last_read = now  # it is the client who is slow, and the upstream has to wait
         end = self._started + patience.total
         due = min(self._last_read + self._silence if self._last_read else self._started + patience.first_event, end)
         if now < due:

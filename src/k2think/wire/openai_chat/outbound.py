@@ -9,7 +9,7 @@ it is encoded once, and the texts of one read are encoded together. Sources: Ope
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -88,6 +88,7 @@ class StreamEncoder:
 
     def _frames(self, events: Sequence[Event], encode: Callable[[Any], bytes]) -> bytes:
         out: list[bytes] = []
+        alike: Iterator[Any]  # of this kind, which types cannot say
         for kind, alike in groupby(events, type):
             if kind is TextDelta:
                 out += (self._text, self._next_text.join(_encoded_texts(alike, encode)), self._text_end)
