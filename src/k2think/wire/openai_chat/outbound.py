@@ -9,7 +9,7 @@ it is encoded once, and the texts of one read are encoded together. Sources: Ope
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -88,7 +88,6 @@ class StreamEncoder:
 
     def _frames(self, events: Sequence[Event], encode: Callable[[Any], bytes]) -> bytes:
         out: list[bytes] = []
-        alike: Iterator[Any]  # of this kind, which types cannot say
         for kind, alike in groupby(events, type):
             if kind is TextDelta:
                 out += (self._text, self._next_text.join(_encoded_texts(alike, encode)), self._text_end)
@@ -131,8 +130,8 @@ class StreamEncoder:
         return (self._call, b'"name":', encode(event.name), b',"arguments":""}', self._tail)
 
 
-def _encoded_texts(deltas: Iterable[TextDelta | ReasoningDelta], encode: Callable[[Any], bytes]) -> list[bytes]:
-    """The text of each delta as JSON writes it between its quotation marks; all in one call, parted by a mark.
+def _encoded_texts(deltas: Iterable[Any], encode: Callable[[Any], bytes]) -> list[bytes]:
+    """The text of each delta (which groupby's types cannot say) as JSON writes it between its quotation marks; all in one call, parted by a mark.
 
     A text that holds the mark, or its escape, gives more pieces than there are texts: then it is one call for each.
     """
