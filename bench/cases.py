@@ -26,7 +26,7 @@ CPU = frozenset({"cpu"})
 TOOL = """"tools":[{"type":"function","function":{"name":"get_weather","description":"The weather of a city.",\
 "parameters":{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}}}]"""
 KB = 1024
-WARMUP = 0.3
+WARMUP = 0.1
 
 
 def steps(seconds: float) -> list[Step]:

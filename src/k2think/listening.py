@@ -19,6 +19,7 @@ AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 BACKLOG = 2048
 GRACE_SECONDS = 30
+YOUNG_OBJECTS = 20_000  # some two megabytes of them
 IDLE_SECONDS = 75  # longer than the pools of proxies and clients keep a connection, so that they close it and not we
 
 
@@ -77,8 +78,10 @@ def run(app: AsgiApp, listener: socket.socket, on_ready: Callable[[], None]) -> 
 
     def ready() -> None:
         # What has been made so far stays for good: the collector need not look through it while requests wait.
+        # What requests make is nearly all freed without it, so it may look seldom: each 700 objects costs 7 % of the rate.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS, 50, 50)
         on_ready()
 
     signal.signal(signal.SIGTERM, leave)  # uvicorn raises its signal again when it is done

@@ -16,6 +16,16 @@ access = logging.getLogger("k2think.access")
 class _OneLine(logging.Formatter):
     """Lets nobody write lines or terminal commands of their own into the log: names and words come from outside."""
 
+    _second = 0
+    _clock = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the library's name
+        """The time of day; the library's costs as much as the rest of a line, and changes once a second."""
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._clock = second, super().formatTime(record, datefmt)
+        return self._clock
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         line = super().formatMessage(record)
         return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
@@ -27,6 +37,8 @@ def configure_logging(level: str, *, debug: bool, requests: bool = True, worker:
     `debug` wins over `level`; without `requests` there is no line for each request. `worker`: this process' number,
     where there are several.
     """
+    # What no line says need not be found out for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     written = FORMAT if worker is None else FORMAT.replace("%(message)s", f"[{worker}] %(message)s")
     handler.setFormatter(_OneLine(written, datefmt="%H:%M:%S"))

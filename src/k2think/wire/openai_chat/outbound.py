@@ -131,9 +131,10 @@ class StreamEncoder:
 
 
 def _encoded_texts(deltas: Iterable[Any], encode: Callable[[Any], bytes]) -> list[bytes]:
-    """The text of each delta (which groupby's types cannot say) as JSON writes it between its quotation marks; all in one call, parted by a mark.
+    """The text of each delta as JSON writes it between its quotation marks; all in one call, parted by a mark.
 
-    A text that holds the mark, or its escape, gives more pieces than there are texts: then it is one call for each.
+    The deltas are of one kind, which the types of groupby cannot say. A text that holds the mark, or its escape, gives
+    more pieces than there are texts: then it is one call for each.
     """
     texts = [delta.text for delta in deltas]
     pieces = encode(_MARK.join(texts))[1:-1].split(_ESCAPED_MARK)
