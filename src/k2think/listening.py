@@ -78,7 +78,7 @@ def run(app: AsgiApp, listener: socket.socket, on_ready: Callable[[], None]) -> 
 
     def ready() -> None:
         # What has been made so far stays for good: the collector need not look through it while requests wait.
-        # What requests make is nearly all freed without it, so it may look seldom: each 700 objects costs 7 % of the rate.
+        # What requests make is nearly all freed without it: looking through every 700 objects costs 7 % of the rate.
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS, 50, 50)
