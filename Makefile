@@ -42,7 +42,7 @@ bench: setup $(BUILT)/upstream $(BUILT)/load $(if $(PEERS),bench/.peers/litellm-
 
 $(BUILT)/%: bench/%.c $(wildcard bench/*.h)
 	@mkdir -p $(BUILT)
-	$(COMPILE) -o $@ $< -lm
+	$(COMPILE) -o $@ $<
 
 # In an environment of its own: its dependencies are not ours, and so many that pip takes many minutes to choose among them.
 bench/.peers/litellm-$(LITELLM).stamp:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.figures import Row, middle, slope
-from bench.loads import Load, LoadFailed
+from bench.loads import Load, LoadFailed, outcome
 from bench.machine import pinned
 from bench.processes import NotStarted
 from bench.rounds import Rounds, Step, Target, awake
@@ -26,7 +26,7 @@ CPU = frozenset({"cpu"})
 TOOL = """"tools":[{"type":"function","function":{"name":"get_weather","description":"The weather of a city.",\
 "parameters":{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}}}]"""
 KB = 1024
-WARMUP = 0.1
+WARMUP = 0.3
 
 
 def steps(seconds: float) -> list[Step]:
@@ -188,8 +188,12 @@ def workers(run: Run) -> None:
         return
     cores = sorted(run.ground.cores.server | run.ground.cores.others)
     if len(cores) < 3:
-        run.note("workers", f"on {len(cores)} cores the load shares them with the workers: these figures say little.")
-    counts = [n for n in (1, 2, 4, 8, 16) if n <= max(1, len(cores) - 1)]
+        run.note("workers", f"not measured: with {len(cores)} cores there is none left for the load.")
+        return
+    # A quarter of the cores, at least one, for the load and the upstream, which are many times as fast.
+    spare = max(1, len(cores) // 4)
+    cores, others = cores[:-spare], frozenset(cores[-spare:])
+    counts = [n for n in (1, 2, 4, 8, 16) if n <= len(cores)]
     with contextlib.ExitStack() as stack:
         targets = [
             Target(
@@ -198,7 +202,10 @@ def workers(run: Run) -> None:
             )
             for n in counts
         ]
-        run.rounds.measure([Step("workers", "whole, 32 clients", again(run.seconds, clients=32))], targets, run.times)
+        targets.insert(0, Target("direct", run.upstream))
+        with run.rounds.loader.on(others):
+            step = Step("workers", "whole, 128 clients", again(run.seconds, clients=128))
+            run.rounds.measure([step], targets, run.times)
 
 
 def soak(run: Run) -> None:
@@ -219,9 +226,13 @@ def soak(run: Run) -> None:
         began = time.monotonic()
         while any(child.poll() is None for child in children) and time.monotonic() < began + seconds + 60:
             points.append(((time.monotonic() - began) / 60, server.process.rss_kb() / KB))
+            server.process.check()
             if len(points) % 60 == 0:
                 run.rounds.say(f"soak      {points[-1][0]:.0f} of {run.soak_minutes:g} min, {points[-1][1]:.1f} MB")
             time.sleep(1)
+        for load, child in zip(mixed, children, strict=True):
+            if failed := outcome(load, child)["errors"]:
+                run.rounds.failures.append(f"soak: {failed} answers failed.")
     settled = points[len(points) // 5 :]  # what warms up is not what leaks
     run.row("soak", "mixed load", "gateway", slope_mb=slope(settled), first_mb=settled[0][1], last_mb=settled[-1][1])
 
@@ -255,6 +266,6 @@ def measure(run: Run, targets: Sequence[Target], only: str) -> None:
         if not only or only == name:
             try:
                 case(run)
-            except (LoadFailed, NotStarted) as failure:
+            except (LoadFailed, NotStarted, OSError, subprocess.SubprocessError) as failure:
                 run.rounds.failures.append(f"{name}: {failure}")
                 run.rounds.say(run.rounds.failures[-1])

@@ -29,7 +29,7 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def rate_at_median(clients: int, p50_ms: float) -> float:
-    """Answers a second that `clients` get who wait the median time for each (Little's law)."""
+    """Answers a second that `clients` get if each takes the median time: what the rate would be without standstills."""
     return clients / p50_ms * 1000 if p50_ms else 0.0
 
 
@@ -47,7 +47,11 @@ class Figures:
     """Medians over the rounds that were kept, by case, step and target. `None` is what was not measured."""
 
     def __init__(self, rounds: Iterable[Round], rows: Iterable[Row] = ()) -> None:
-        self.rounds = [one for one in rounds if one.kept]
+        everything = list(rounds)
+        self.rounds = [one for one in everything if one.kept]
+        self._all: dict[tuple[str, str, str], list[Round]] = {}
+        for one in everything:
+            self._all.setdefault((one.case, one.step, one.target), []).append(one)
         self._groups: dict[tuple[str, str, str], list[Round]] = {}
         for one in self.rounds:
             self._groups.setdefault((one.case, one.step, one.target), []).append(one)
@@ -76,7 +80,7 @@ class Figures:
         return self._median(case, step, target, lambda one: _per_second(one, "events"))
 
     def requests_at_median(self, case: str, step: str, target: str) -> float | None:
-        """Requests a second by Little's law: stands disturbance better, but is no count."""
+        """Requests a second if all took the median time: stands disturbance better, but is no count."""
         p50 = self.measured(case, step, target, "latency_ms", "p50")
         return rate_at_median(self._clients(case, step, target), p50) if p50 else None
 
@@ -94,8 +98,8 @@ class Figures:
         return difference(self.measured(case, step, target, *path), self.measured(case, step, "direct", *path))
 
     def worst(self, case: str, step: str, target: str, name: str) -> float | None:
-        """The largest count of any round: for what must not happen at all."""
-        group = self._groups.get((case, step, target))
+        """The largest count of any round, also of those that were made again: for what must not happen at all."""
+        group = self._all.get((case, step, target))
         return max(one.measured.get(name) or 0 for one in group) if group else None
 
     def disturbed(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,15 @@ class Loader:
         """Make the load; give what was measured. Raises `LoadFailed`."""
         with self.started(load, server) as child:
             return outcome(load, child)
+
+    @contextlib.contextmanager
+    def on(self, cores: frozenset[int]) -> Iterator[None]:
+        """Run loads on these cores instead for the length of the block."""
+        before, self._cores = self._cores, replace(self._cores, others=cores)
+        try:
+            yield
+        finally:
+            self._cores = before
 
     @contextlib.contextmanager
     def started(self, load: Load, server: Server) -> Iterator[subprocess.Popen[bytes]]:

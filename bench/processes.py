@@ -79,7 +79,8 @@ class Process:
 
     def rss_kb(self) -> int:
         """Resident memory of the family; what processes share counts once for each."""
-        return sum(int(_read(pid, "statm").split()[1] or 0) * PAGE_KB for pid in self.family())
+        found = [_read(pid, "statm").split() for pid in self.family()]
+        return sum(int(fields[1]) * PAGE_KB for fields in found if fields)
 
     def pss_kb(self) -> int:
         """Resident memory of the family, in which shared pages count once."""
@@ -88,7 +89,7 @@ class Process:
 
     def open_files(self) -> int:
         """Files and sockets that the family holds open."""
-        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.family())
+        return sum(_open_files(pid) for pid in self.family())
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self.family():
@@ -138,6 +139,13 @@ def _parents() -> Iterator[tuple[int, int]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (fields := _stat(int(entry.name)))[1] != "0":
             yield int(entry.name), int(fields[1])
+
+
+def _open_files(pid: int) -> int:
+    try:
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _stat(pid: int) -> list[str]:

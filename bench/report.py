@@ -102,9 +102,10 @@ def _bars(figures: Figures) -> str:
     words = {True: "met", False: "**not met**", None: "not measured"}
 
     def row(bar: Bar) -> tuple[str, ...]:
-        return bar.name, str(bar), number(bar.value(figures)), words[bar.met(figures)]
+        by_median = number(bar.by_median(figures)) if bar.by_median else ""
+        return bar.name, str(bar), number(bar.value(figures)), words[bar.met(figures)], by_median
 
-    return "## The bars\n\n" + table(("what", "wanted", "measured", ""), map(row, BARS))
+    return "## The bars\n\n" + table(("what", "wanted", "measured", "", "by the median"), map(row, BARS))
 
 
 def _latency(figures: Figures) -> str:

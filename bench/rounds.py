@@ -103,6 +103,8 @@ class Rounds:
             last = not found.disturbed or attempt + 1 == self.tries
             self.all.append(replace(found, kept=last))
             self.say(_line(found))
+            if errors := found.measured.get("errors"):
+                self.failures.append(f"{step.case}, {step.name}, {target.name}: {errors} answers failed in a round.")
             if last:
                 return
 

@@ -124,7 +124,11 @@ static void say(struct client *client, int status)
     write_out(client, text, (size_t)size);
 }
 
-/* Text of a delta: a blank, letters, and the stamp if the answer is paced. */
+/* What stands behind words in a text, as JSON writes it: what a reader of Markdown and tags must look at. */
+static const char *const MARKS[16] = {"", ",", "", ".", "", "\\n\\n", "", " \\\"so\\\"",
+                                      "", ":", "", " `x`", "", " f\xc3\xbcr", "", " \xe2\x80\x93"};
+
+/* Text of a delta: a blank, letters, and the stamp if the answer is paced, else perhaps a mark. */
 static void add_words(struct held *out, const struct order *order, long number)
 {
     char stamp[64] = "";
@@ -135,7 +139,7 @@ static void add_words(struct held *out, const struct order *order, long number)
     make_room(out, MAX_BYTES);
     for (; size < order->bytes; size++)
         out->data[out->size++] = (char)('a' + size % 26);
-    add(out, stamp);
+    add(out, order->interval ? stamp : MARKS[number % 16]);
 }
 
 /* Step 0 opens, step N is delta N - 1, and the one behind the last ends. Tags are deltas of their own. */
