@@ -86,7 +86,7 @@ def started(stack: contextlib.ExitStack, ground: Ground, upstream: Server) -> tu
     """Everybody whom the loads are put on in turn, and who of them is not here."""
     targets = [Target("direct", upstream)]
     absent: list[str] = []
-    for opened in (ground.nginx, ground.gateway, ground.litellm):
+    for opened in (ground.nginx, ground.floor, ground.gateway, ground.litellm):
         try:
             server = stack.enter_context(opened(upstream))
         except FileNotFoundError as missing:

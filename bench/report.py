@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.bars import BARS, Bar
 from bench.figures import Figures, ratio
 
-NAMES = {"direct": "upstream itself", "litellm": "LiteLLM"}
+NAMES = {"direct": "upstream itself", "floor": "libraries alone", "litellm": "LiteLLM"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def _circumstances(figures: Figures, about: Circumstances) -> str:
             "tokens; nginx and LiteLLM log nothing."
         ),
         "The gateway asks upstream for a stream also where the client does not; nginx passes on the upstream's JSON.",
+        "*Libraries alone* is [floor.py](floor.py): what uvicorn, aiohttp and msgspec alone cost a gateway.",
         *about.absent,
     ]
     lines = [f"- {fact}" for fact in facts]
@@ -125,7 +126,7 @@ def _rates(figures: Figures, case: str, title: str, *, requests: bool) -> str:
     at_median = figures.requests_at_median if requests else figures.events_at_median
 
     targets = figures.targets(case)
-    compared = [target for target in ("nginx", "litellm") if target in targets and "gateway" in targets]
+    compared = [target for target in ("nginx", "floor", "litellm") if target in targets and "gateway" in targets]
 
     def row(step: str, value: Callable[[str, str, str], float | None]) -> list[str]:
         ratios = [ratio(value(case, step, "gateway"), value(case, step, other)) for other in compared]

@@ -1,4 +1,5 @@
-"""The servers of a run: the upstream, the gateway with any settings, nginx as the ceiling of a proxy, and LiteLLM.
+"""The servers of a run: the upstream, the gateway with any settings, nginx as the ceiling of a proxy, the gateway's
+libraries by themselves as what Python allows, and LiteLLM.
 
 Each is started in a folder of its own below the run's temporary one, on 127.0.0.1, with its key in a file there.
 """
@@ -108,6 +109,16 @@ class Ground:
         command = (program, "-p", folder, "-c", "nginx.conf", "-e", "stderr")
         with running(command, cores=self.cores.server, directory=folder) as process:
             yield _answering("nginx", process, port, None)
+
+    @contextlib.contextmanager
+    def floor(self, upstream: Server) -> Iterator[Server]:
+        """The gateway's libraries without the gateway."""
+        folder = self.folder("floor")
+        port = free_port()
+        environ = {"PORT": str(port), "UPSTREAM": f"http://127.0.0.1:{upstream.port}/api/chat/completions"}
+        command = (sys.executable, ROOT / "bench" / "floor.py")
+        with running(command, cores=self.cores.server, directory=folder, environ=environ) as process:
+            yield _answering("floor", process, port, None)
 
     @contextlib.contextmanager
     def litellm(self, upstream: Server) -> Iterator[Server]:
