@@ -11,7 +11,7 @@ LITELLM := 1.106.0
 BUILT := bench/.build
 COMPILE := $(CC) -O2 -Wall -Wextra -std=gnu11
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench dist sbom lock clean
 
 help:
 	@echo "make demo    serve the gateway in front of a simulated K2-Think (PORT=8001)"
@@ -19,7 +19,9 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   lint, formatting and types"
 	@echo "make bench   measure the gateway (Linux, needs cc; see bench/README.md)"
-	@echo "make lock    renew requirements.txt and requirements-dev.txt (needs uv)"
+	@echo "make dist    build the packages for PyPI into dist"
+	@echo "make sbom    write what the gateway is made of, as CycloneDX JSON, into dist"
+	@echo "make lock    renew requirements.txt, -dev.txt and -build.txt (needs uv)"
 	@echo "make clean   remove .venv and all caches"
 	@echo "PYTHON=python3.12 chooses the interpreter for .venv."
 
@@ -37,7 +39,7 @@ check: .venv/dev.stamp
 	@$(BIN)/mypy
 
 bench: setup $(BUILT)/upstream $(BUILT)/load $(if $(PEERS),bench/.peers/litellm-$(LITELLM).stamp)
-	@$(BIN)/python -m bench --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),3) \
+	@$(BIN)/python -m bench --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),3) --answers $(or $(ANSWERS),0) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(SOAK),--soak $(SOAK)) $(if $(PEERS),--peers bench/.peers)
 
 $(BUILT)/%: bench/%.c $(wildcard bench/*.h)
@@ -52,11 +54,21 @@ bench/.peers/litellm-$(LITELLM).stamp:
 	bench/.peers/litellm/bin/uv pip install --quiet --compile-bytecode --python bench/.peers/litellm "litellm[proxy]==$(LITELLM)" uvloop
 	@touch $@
 
+dist: .venv/build.stamp
+	@rm -f dist/k2think-*.whl dist/k2think-*.tar.gz
+	$(BIN)/python -m hatchling build -d dist
+
+sbom: .venv/python.stamp
+	@mkdir -p dist
+	$(BIN)/python tools/sbom.py >dist/k2think.cdx.json
+
 lock:
 	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
 	  -o requirements.txt
 	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
 	  --group dev -c requirements.txt -o requirements-dev.txt
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
+	  --group build -c requirements-dev.txt -o requirements-build.txt
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist bench/.build bench/.peers
@@ -74,4 +86,8 @@ clean:
 
 .venv/dev.stamp: requirements-dev.txt .venv/python.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.venv/build.stamp: requirements-build.txt .venv/python.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --require-hashes -r requirements-build.txt
 	@touch $@

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.cases import NAMES, Run, measure
+from bench.cases import NAMES, Length, Run, measure
 from bench.chart import chart
 from bench.figures import Figures
 from bench.loads import Loader
@@ -50,7 +50,7 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             upstream = stack.enter_context(ground.upstream())
             targets, absent = started(stack, ground, upstream)
-            run = Run(ground, rounds, options.rounds, options.seconds, options.soak, upstream)
+            run = Run(ground, rounds, options.rounds, Length(options.seconds, options.answers), options.soak, upstream)
             measure(run, targets, options.only)
     write(options, run, absent)
 
@@ -60,6 +60,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", default="", choices=["", *NAMES], metavar="CASE", help=", ".join(NAMES))
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each load, interleaved")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of each load")
+    parser.add_argument(
+        "--answers", type=int, default=0, help="answers of each load of whole answers and bursts, instead of seconds"
+    )
     parser.add_argument(
         "--tries", type=int, default=TRIES, help="how often a round is made that is disturbed each time"
     )
@@ -115,7 +118,9 @@ def write(options: argparse.Namespace, run: Run, absent: list[str]) -> None:
 def circumstances(options: argparse.Namespace, run: Run, absent: list[str]) -> Circumstances:
     command = f"make bench ROUNDS={options.rounds} SECONDS={options.seconds:g}"
     command += "".join(
-        f" {name}={value:g}" for name, value in (("PEERS", int(bool(options.peers))), ("SOAK", options.soak)) if value
+        f" {name}={value:g}"
+        for name, value in (("ANSWERS", options.answers), ("PEERS", int(bool(options.peers))), ("SOAK", options.soak))
+        if value
     )
     rounds = run.rounds
     thrown_away = sum(not one.kept for one in rounds.all)
@@ -132,6 +137,7 @@ def circumstances(options: argparse.Namespace, run: Run, absent: list[str]) -> C
         repeated=thrown_away,
         rounds=options.rounds,
         seconds=options.seconds,
+        answers=options.answers,
         stolen=sum(one.stolen_seconds for one in rounds.all) / lasted if lasted else 0.0,
     )
 

@@ -29,19 +29,32 @@ KB = 1024
 WARMUP = 0.3
 
 
-def steps(seconds: float) -> list[Step]:
+@dataclass(frozen=True)
+class Length:
+    """How long clients ask again and again: for so many seconds, or until so many answers have come.
+
+    Where a machine stands still most of the time, seconds may bring too few answers for a median.
+    """
+
+    seconds: float
+    answers: int = 0
+
+
+def steps(length: Length) -> list[Step]:
     """The cases that are nothing but loads on the servers in turn."""
+    seconds = length.seconds
+    timed = Length(seconds)
     return [
-        Step("latency", clients(1), again(seconds)),
-        *(Step("whole", clients(n), again(seconds, clients=n)) for n in (1, 8, 32, 128)),
+        Step("latency", clients(1), again(length)),
+        *(Step("whole", clients(n), again(length, clients=n)) for n in (1, 8, 32, 128)),
         *(
-            Step("burst", clients(n), stream(seconds, clients=n), also=CPU if n == 32 else frozenset())
+            Step("burst", clients(n), stream(length, clients=n), also=CPU if n == 32 else frozenset())
             for n in (1, 8, 32, 128)
         ),
         Step(
             "paced",
             "1 more beside 100 at 50/s",
-            again(seconds, stream=True),
+            again(timed, stream=True),
             beside=paced(100, frames=int(50 * (seconds + 5)), each=50),
         ),
         Step("paced", "100 streams at 50/s", paced(100, frames=64, each=50)),
@@ -50,12 +63,9 @@ def steps(seconds: float) -> list[Step]:
         Step("paced", "100 streams at 1000/s", paced(100, frames=2000, each=1000), heavy=True),
         Step("paced", "1 stream at 2000/s", paced(1, frames=4000, each=2000), heavy=True),
         Step("paced", "8 streams at 2000/s", paced(8, frames=4000, each=2000), heavy=True),
+        *(Step("size", f"prompt of {n} KB", again(timed, prompt=n * KB), heavy=True) for n in (1, 32, 256, 1024, 4096)),
         *(
-            Step("size", f"prompt of {n} KB", again(seconds, prompt=n * KB), heavy=True)
-            for n in (1, 32, 256, 1024, 4096)
-        ),
-        *(
-            Step("size", f"answer of {n} events", again(seconds, stream=True, words=n), heavy=True)
+            Step("size", f"answer of {n} events", again(timed, stream=True, words=n), heavy=True)
             for n in (10, 100, 1_000, 10_000)
         ),
     ]
@@ -65,14 +75,16 @@ def clients(number: int) -> str:
     return f"{number} clients" if number > 1 else "1 client"
 
 
-def again(seconds: float, **fields: Any) -> Load:
+def again(length: Length, **fields: Any) -> Load:
     """Clients that ask again and again."""
-    return Load(seconds=seconds, warmup=WARMUP, **fields)
+    if length.answers:
+        return Load(requests=length.answers, **fields)
+    return Load(seconds=length.seconds, warmup=WARMUP, **fields)
 
 
-def stream(seconds: float, clients: int) -> Load:
+def stream(length: Length, clients: int) -> Load:
     """Answers of 200 events in one go."""
-    return again(seconds, clients=clients, stream=True, words=200)
+    return again(length, clients=clients, stream=True, words=200)
 
 
 def paced(streams: int, *, frames: int, each: int) -> Load:
@@ -87,7 +99,7 @@ class Run:
     ground: Ground
     rounds: Rounds
     times: int
-    seconds: float
+    length: Length
     soak_minutes: float
     upstream: Server
     rows: list[Row] = field(default_factory=list)
@@ -118,8 +130,8 @@ def variants(run: Run) -> None:
             Target("log off", silent),
         ]
         loads = [
-            Step("variants", "whole, 32 clients", again(run.seconds, clients=32)),
-            Step("variants", "burst, 32 clients", stream(run.seconds, clients=32)),
+            Step("variants", "whole, 32 clients", again(run.length, clients=32)),
+            Step("variants", "burst, 32 clients", stream(run.length, clients=32)),
         ]
         run.rounds.measure(loads, targets, run.times)
 
@@ -131,7 +143,7 @@ def pool(run: Run) -> None:
             Target(f"{n} tokens", stack.enter_context(run.ground.gateway(run.upstream, tokens=n)))
             for n in (10, 1_000, 100_000)
         ]
-        run.rounds.measure([Step("pool", "whole, 32 clients", again(run.seconds, clients=32))], targets, run.times)
+        run.rounds.measure([Step("pool", "whole, 32 clients", again(run.length, clients=32))], targets, run.times)
     with pinned(run.ground.cores.server):
         command = (sys.executable, ROOT / "bench" / "pool.py")
         printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
@@ -204,7 +216,7 @@ def workers(run: Run) -> None:
         ]
         targets.insert(0, Target("direct", run.upstream))
         with run.rounds.loader.on(others):
-            step = Step("workers", "whole, 128 clients", again(run.seconds, clients=128))
+            step = Step("workers", "whole, 128 clients", again(run.length, clients=128))
             run.rounds.measure([step], targets, run.times)
 
 
@@ -214,11 +226,12 @@ def soak(run: Run) -> None:
         run.note("soak", "not measured: make bench SOAK=minutes.")
         return
     seconds = run.soak_minutes * 60
+    for_all = Length(seconds)
     mixed = [
-        again(seconds, clients=8),
-        again(seconds, clients=4, stream=True, words=200),
-        again(seconds, clients=50, stream=True, words=50, interval=20_000),
-        again(seconds, clients=2, prompt=256 * KB),
+        again(for_all, clients=8),
+        again(for_all, clients=4, stream=True, words=200),
+        again(for_all, clients=50, stream=True, words=50, interval=20_000),
+        again(for_all, clients=2, prompt=256 * KB),
     ]
     points: list[tuple[float, float]] = []
     with run.ground.gateway(run.upstream) as server, contextlib.ExitStack() as stack, awake(server):
@@ -260,7 +273,7 @@ NAMES = ("latency", "whole", "burst", "paced", "cpu", "variants", "size", "pool"
 
 def measure(run: Run, targets: Sequence[Target], only: str) -> None:
     """Measure the cases: all, or the one named."""
-    chosen = [step for step in steps(run.seconds) if not only or only in {step.case, *step.also}]
+    chosen = [step for step in steps(run.length) if not only or only in {step.case, *step.also}]
     run.rounds.measure(chosen, targets, run.times)
     for name, case in SPECIAL.items():
         if not only or only == name:

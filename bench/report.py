@@ -26,6 +26,7 @@ class Circumstances:
     repeated: int
     rounds: int
     seconds: float
+    answers: int
     stolen: float
 
 
@@ -81,7 +82,11 @@ def _circumstances(figures: Figures, about: Circumstances) -> str:
     facts = [
         f"Machine: {machine}; {about.cores}.",
         f"Software: {software}.",
-        f"Each figure is the median of {about.rounds} interleaved rounds of {about.seconds:g} s (or all streams once).",
+        (
+            f"Each figure is the median of {about.rounds} interleaved rounds of {about.seconds:g} s"
+            + (f" (rates: of {about.answers} answers)" if about.answers else "")
+            + ", or of all streams once."
+        ),
         (
             f"Disturbance: {disturbed} of {all_rounds} rounds were kept although the machine stood still in them; "
             f"{about.repeated} more were thrown away for it and made again. "

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from bench.bars import BARS, Bar
-from bench.cases import NAMES, SPECIAL, paced, steps
+from bench.cases import NAMES, SPECIAL, Length, paced, steps
 from bench.chart import chart
 from bench.figures import Figures, Row, difference, rate_at_median, ratio, slope
 from bench.loads import Load, Loader, LoadFailed
@@ -278,7 +278,7 @@ def everything() -> Figures:
     rates = {"direct": 1000, "nginx": 200, "gateway": 100, "litellm": 1}
     rounds = [
         a_round(case=step.case, step=step.name, target=target, load=step.load, measured=measured(rate))
-        for step in steps(1)
+        for step in steps(Length(1))
         for target, rate in rates.items()
     ]
     rounds += [
@@ -310,6 +310,7 @@ def circumstances(**fields: Any) -> Circumstances:
         "repeated": 2,
         "rounds": 3,
         "seconds": 3.0,
+        "answers": 0,
         "stolen": 0.125,
     }
     return Circumstances(**{**usual, **fields})
@@ -358,7 +359,8 @@ def test_the_chart_of_nothing_is_empty() -> None:
 
 
 def test_every_case_has_a_name_and_every_name_a_case() -> None:
-    known = {step.case for step in steps(1)} | {name for step in steps(1) for name in step.also} | set(SPECIAL)
+    loads = steps(Length(1))
+    known = {step.case for step in loads} | {name for step in loads for name in step.also} | set(SPECIAL)
     assert known == set(NAMES)
 
 
