@@ -11,13 +11,14 @@ LITELLM := 1.106.0
 BUILT := bench/.build
 COMPILE := $(CC) -O2 -Wall -Wextra -std=gnu11
 
-.PHONY: help setup demo test check bench dist sbom lock clean
+.PHONY: help setup demo test check docs bench dist sbom lock clean
 
 help:
 	@echo "make demo    serve the gateway in front of a simulated K2-Think (PORT=8001)"
 	@echo "make setup   install what the gateway needs into .venv"
 	@echo "make test    run the tests"
 	@echo "make check   lint, formatting and types"
+	@echo "make docs    renew docs/configuration.md"
 	@echo "make bench   measure the gateway (Linux, needs cc; see bench/README.md)"
 	@echo "make dist    build the packages for PyPI into dist"
 	@echo "make sbom    write what the gateway is made of, as CycloneDX JSON, into dist"
@@ -37,6 +38,9 @@ check: .venv/dev.stamp
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: setup
+	@PYTHONPATH=src $(BIN)/python -m k2think.settings.reference >docs/configuration.md
 
 bench: setup $(BUILT)/upstream $(BUILT)/load $(if $(PEERS),bench/.peers/litellm-$(LITELLM).stamp)
 	@$(BIN)/python -m bench --rounds $(or $(ROUNDS),3) --seconds $(or $(SECONDS),3) --answers $(or $(ANSWERS),0) \

@@ -1,4 +1,4 @@
-"""Checks the settings: `python check_config_simple.py`; with `--example` prints a complete example configuration."""
+"""Checks the settings: `python check_config_simple.py`; `--online` asks the service, `--example` prints a `.env`."""
 
 import sys
 from pathlib import Path

@@ -6,7 +6,9 @@ because to start a process takes a second or more.
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import re
 import runpy
@@ -16,25 +18,29 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import MODEL
+from rawhttp import connected
 from running import PATIENCE, PLAIN, ROOT, SCRIPT, WITH_PACKAGE, Running, get, started
+from serving import serving
+from waiting import until
 
-from k2think.checkup import findings
 from k2think.cli import main, simulate
 from k2think.listening import AddressUnusable, listen
-from k2think.settings import Settings
 from k2think.settings.example import variables
+from k2think.simulator.app import create_simulator
 from k2think.simulator.options import SimulatorOptions
 from k2think.simulator.tokens import mint_token
+from k2think.telemetry.logs import FOREIGN
 
-CHECK = ROOT / "check_config_simple.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULE = ("-m", "k2think")
 KEY = {"VALID_API_KEY": "sk-test"}
-NOW = 1_800_000_000.0
 
 
 def python(
@@ -56,18 +62,35 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
+def upstream() -> Iterator[str]:
+    """A simulated service: its URL."""
+    with serving(create_simulator(SimulatorOptions(models=(MODEL,)))) as url:
+        yield url
+
+
+@pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command line in an empty folder, variables by keyword: exit code, output, error output."""
     for variable in variables():
         monkeypatch.delenv(variable.name, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, **environ: str) -> tuple[int, str, str]:
+        # A process that ends takes with it what it has made of signals and loggers; this one does not end.
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        loggers = [logging.getLogger(name) for name in ("k2think", *FOREIGN)]
+        logs = [(list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
         with monkeypatch.context() as patch:
             for name, value in environ.items():
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as left:
                 main(arguments)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for logger, (its_handlers, propagate, level) in zip(loggers, logs, strict=True):
+            logger.handlers[:], logger.propagate = its_handlers, propagate
+            logger.setLevel(level)
         out, err = capsys.readouterr()
         assert isinstance(left.value.code, int)
         return left.value.code, out, err
@@ -114,18 +137,98 @@ def test_a_token_file_that_cannot_be_read_is_one_line(command: Command, tmp_path
     assert str(tmp_path / "tokens.txt") in err
 
 
-def test_it_serves_and_leaves_quietly(tmp_path: Path) -> None:
-    environ = KEY | {"HOST": "127.0.0.1", "PORT": "0", "STREAM_DELAY": "1", "TOKENS_FILE": "my-tokens.txt"}
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "is a folder"), (b"\xff\xfe", "is not UTF-8"), (b"hunter2 =' \n", "line 1, is not")]
+)
+def test_an_env_file_that_cannot_be_read_is_one_line(
+    command: Command, content: bytes | None, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / ".env"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    code, out, err = command("serve", **KEY)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert str(path) in err
+    assert said in err
+    assert "hunter2" not in err
+
+
+def test_it_serves_and_ctrl_c_twice_ends_it_at_once_and_quietly(upstream: str, tmp_path: Path) -> None:
+    (tmp_path / "my-tokens.txt").write_text(mint_token("one@example.com"))
+    environ = KEY | {
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "STREAM_DELAY": "1",
+        "TOKENS_FILE": "my-tokens.txt",
+        "K2THINK_API_URL": f"{upstream}/api/chat/completions",
+    }
     with started(*MODULE, "serve", environ=environ, directory=tmp_path) as running:
         url = running.wait_for(r"API +(http://127\.0\.0\.1:\d+)/v1")
         running.wait_for("(Ctrl-C)")
         assert get(f"{url}/health")[0] == 200
-        assert running.stop(signal.SIGINT) == 0
+        with endless_stream(url) as stream:
+            running.process.send_signal(signal.SIGINT)
+            running.wait_for("(Ctrl-C once more)")
+            assert running.process.poll() is None
+            assert running.stop(signal.SIGINT) == 0
+            assert last_error(stream) == "gateway_stopping"
     printed = "".join(running.printed)
     assert "STREAM_DELAY is ignored" in printed
-    assert str(tmp_path / "my-tokens.txt") in printed
+    assert f"1 usable in {tmp_path / 'my-tokens.txt'}" in printed
+    assert "\x1b" not in printed
     assert "sk-test" not in printed
     assert "Traceback" not in printed
+
+
+def test_when_stopped_it_waits_as_long_as_it_was_told_and_its_log_is_for_programs(
+    upstream: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tokens.txt").write_text(mint_token("one@example.com"))
+    environ = KEY | {
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "STREAM_DELAY": "1",
+        "K2THINK_API_URL": f"{upstream}/api/chat/completions",
+        "DRAIN_TIMEOUT": "0.2",
+        "LOG_FORMAT": "json",
+    }
+    with started(*MODULE, "serve", environ=environ, directory=tmp_path) as running:
+        url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")
+        assert get(f"{url}/health")[0] == 200
+        with endless_stream(url) as stream:
+            assert running.stop(signal.SIGTERM) == 0
+            assert last_error(stream) == "gateway_stopping"
+    lines = [json.loads(line) for line in running.printed]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    assert [line["path"] for line in lines if "path" in line] == ["/health"]
+    warnings = [line["message"] for line in lines if line["level"] == "WARNING"]
+    assert len(warnings) == 2
+    assert "STREAM_DELAY is ignored" in warnings[0]
+    assert "cut off: 1" in warnings[1]
+    assert not any("exception" in line or line["level"] == "ERROR" for line in lines)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_during_the_start_is_quiet(workers: str, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.txt"
+    os.mkfifo(tokens)
+
+    def being_read() -> int:
+        """What the start waits for, once it does: something to write the tokens to."""
+        try:
+            return os.open(tokens, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return 0
+
+    environ = KEY | {"HOST": "127.0.0.1", "PORT": "0", "WORKERS": workers}
+    with started(*MODULE, "serve", environ=environ, directory=tmp_path) as running:
+        other_end = until(being_read, patience=PATIENCE)
+        assert running.stop(signal.SIGINT) == 0
+        os.close(other_end)
+    assert running.printed == []
 
 
 def test_the_script_works_from_any_folder_without_the_package_installed(tmp_path: Path) -> None:
@@ -138,9 +241,114 @@ def test_the_script_works_from_any_folder_without_the_package_installed(tmp_path
     work.mkdir()
     with started(copy / SCRIPT.name, "--port", "0", environ={"PYTHONPATH": ""}, directory=work) as running:
         url = running.wait_for(r"API +(http://\S+)/v1")
-        assert running.wait_for(r"tokens +(.+)") == str(copy / "data" / "mine.txt")
+        assert running.wait_for(r"tokens +none usable in (\S+):") == str(copy / "data" / "mine.txt")
         assert get(f"{url}/health")[0] == 200
         assert running.stop(signal.SIGINT) == 0
+    assert "Traceback" not in "".join(running.printed)
+
+
+@contextmanager
+def endless_stream(url: str) -> Iterator[socket.socket]:
+    """A connection with a stream that has begun and does not end by itself."""
+    body = {
+        "model": MODEL,
+        "stream": True,
+        "messages": [{"role": "user", "content": "[[fault=stall after=1]] Go"}],
+    }
+    headers = {"Authorization": f"Bearer {KEY['VALID_API_KEY']}"}
+    with connected(url, "POST", "/v1/chat/completions", headers=headers, body=body) as connection:
+        assert connection.recv(9) == b"HTTP/1.1 "
+        yield connection
+
+
+def last_error(stream: socket.socket) -> str:
+    """The code of the error with which the rest of a stream ends properly."""
+    data = b""
+    while part := stream.recv(65536):
+        data += part
+    found = re.search(rb'data: (\{"error".*\})\n\n\r\n0\r\n\r\n$', data)
+    assert found, data
+    code: str = json.loads(found.group(1))["error"]["code"]
+    return code
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False), ("any", False)])
+def test_colours_are_for_terminals_that_want_them(
+    command: Command, monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool
+) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("k2think.cli.__version__", "\x1b[31m1\x1b[0m")
+    assert command("--version", NO_COLOR=no_color) == (0, "1\n", "")
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    command("--version", NO_COLOR=no_color)
+    assert ("\x1b" in screen.getvalue()) == coloured
+
+
+# health
+
+
+def test_health_asks_the_gateway_that_runs_here(command: Command) -> None:
+    statuses = iter((200, 503))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while scope["type"] == "lifespan":
+            await send({"type": f"{(await receive())['type']}.complete"})
+        assert (scope["method"], scope["path"]) == ("GET", "/health")
+        await send({"type": "http.response.start", "status": next(statuses), "headers": []})
+        await send({"type": "http.response.body", "body": b"well"})
+
+    with serving(app) as url:
+        port = url.rpartition(":")[2]
+        asked = f"http://127.0.0.1:{port}/health"
+        assert command("health", **KEY, PORT=port) == (0, f"{asked} answers: the gateway is well.\n", "")
+        assert command("health", "--port", port, "--host", "127.0.0.1", **KEY) == (1, "", f"{asked} answers 503.\n")
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]")]
+)
+def test_health_says_where_nobody_answers(command: Command, host: str, shown: str) -> None:
+    family = socket.AF_INET6 if ":" in shown else socket.AF_INET
+    with socket.socket(family) as bound:  # nobody listens there, and nobody else can
+        bound.bind((shown.strip("[]"), 0))
+        port = bound.getsockname()[1]
+        code, out, err = command("health", **KEY, HOST=host, PORT=str(port))
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert err.startswith(f"http://{shown}:{port}/health does not answer")
+
+
+def test_health_does_not_wait_for_ever(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("k2think.cli.HEALTH_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        code, _, err = command("health", **KEY, PORT=str(silent.getsockname()[1]))
+    assert code == 1
+    assert "does not answer within 0.1 s" in err
+
+
+def test_health_needs_settings_and_a_known_port(command: Command) -> None:
+    code, _, err = command("health", PORT="1")
+    assert code == 1
+    assert err.startswith("VALID_API_KEY is not set.")
+    code, _, err = command("health", **KEY, PORT="0")
+    assert code == 1
+    assert "--port" in err
+
+
+def test_health_takes_nothing_along_that_it_does_not_need(tmp_path: Path) -> None:
+    program = """
+import sys
+from k2think.cli import main
+try:
+    main(["health"])
+except SystemExit as left:
+    print(left.code, *sorted({"aiohttp", "fastapi", "rich", "starlette", "uvicorn"} & sys.modules.keys()))
+"""
+    done = python("-c", program, environ=KEY | {"PORT": "0"}, directory=tmp_path)
+    assert done.stdout == "1\n"
 
 
 # demo
@@ -258,113 +466,3 @@ def test_every_option_of_the_simulator_is_a_flag() -> None:
     several = {"models": "model", "accounts": "account"}
     options = {several.get(field.name, field.name) for field in fields(SimulatorOptions)}
     assert set(simulate.__annotations__) - {"return", "host", "port"} == options
-
-
-# check
-
-
-def test_check_says_all_is_well(command: Command, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("VALID_API_KEY=hunter2,hunter3\nPORT=9000\nPROXY_URL=http://me:hunter4@host\n")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "tokens.txt").write_text("# mine\none\ntwo\none\n")
-    code, out, err = command("check")
-    assert (code, err) == (0, "")
-    assert f"2 in {tmp_path / 'data' / 'tokens.txt'}" in out
-    assert str(tmp_path / ".env") in out
-    assert "PORT: 9000" in out
-    assert "hunter" not in out
-
-
-def test_check_says_what_is_wrong(command: Command) -> None:
-    code, out, err = command("check", **KEY, PORT="x")
-    assert (code, err) == (1, "")
-    assert out.startswith("wrong PORT is 'x'.")
-    code, out, err = command("check", **KEY)
-    assert (code, err) == (1, "")
-    assert out.endswith("Something is wrong: see above.\n")
-
-
-def found(state: str, environ: dict[str, str], directory: Path) -> list[str]:
-    """What the check-up says of this state."""
-    said = findings(Settings.load(KEY | environ, directory=directory), NOW)
-    return [finding.text for finding in said if finding.state == state]
-
-
-def wrong(environ: dict[str, str], directory: Path) -> list[str]:
-    return found("wrong", environ, directory)
-
-
-def test_check_misses_the_files_that_are_needed_and_no_others(tmp_path: Path) -> None:
-    (no_tokens,) = wrong({}, tmp_path)
-    assert "TOKENS_FILE" in no_tokens
-    (no_accounts,) = wrong({"ENABLE_TOKEN_AUTO_UPDATE": "true"}, tmp_path)
-    assert "accounts.txt is not there" in no_accounts
-    assert wrong({"UPSTREAM_PROTOCOL": "openai"}, tmp_path) == []
-    (tmp_path / "tokens.txt").mkdir()
-    (unreadable,) = wrong({}, tmp_path)
-    assert "tokens.txt cannot be read" in unreadable
-
-
-def test_check_prints_the_example_configuration(tmp_path: Path) -> None:
-    done = python(CHECK, "--example", directory=tmp_path, package=False)
-    assert done.returncode == 0
-    assert done.stdout == (ROOT / ".env.example").read_text(encoding="utf-8")
-
-
-def test_check_counts_the_tokens_that_have_expired_or_soon_will(tmp_path: Path) -> None:
-    tokens = tmp_path / "tokens.txt"
-    old, late, good = (mint_token(f"{ttl}@example.com", ttl=ttl, now=NOW) for ttl in (-1.0, 600.0, 86400.0))
-    tokens.write_text(f"{old}\n{late}\n{good}\nsk-says-nothing\n")
-    assert wrong({}, tmp_path) == []
-    assert found("note", {}, tmp_path) == [
-        "Tokens: 1 of 4 expired already.",
-        "Tokens: 1 of 4 will expire within the hour.",
-    ]
-    tokens.write_text(old)
-    assert wrong({}, tmp_path) == ["Tokens: 1 of 1 expired already."]
-
-
-def test_check_names_bad_lines_of_the_accounts_file_and_quotes_none(tmp_path: Path) -> None:
-    (tmp_path / "accounts.txt").write_text(
-        '{"email": "me@example.com", "k2_password": "hunter2"}\n\nme@example.com hunter2\n'
-    )
-    automatic = {"ENABLE_TOKEN_AUTO_UPDATE": "true"}
-    (bad,) = wrong(automatic, tmp_path)
-    assert "accounts.txt, line 3: " in bad
-    assert "hunter2" not in bad
-    assert f"Accounts: 1 in {tmp_path / 'accounts.txt'}" in found("ok", automatic, tmp_path)
-    (tmp_path / "accounts.txt").write_text("# none\n")
-    (none,) = wrong(automatic, tmp_path)
-    assert "holds no account" in none
-
-
-def test_check_misses_a_script_that_was_named(tmp_path: Path) -> None:
-    (tmp_path / "accounts.txt").write_text('{"email": "me@example.com", "k2_password": "hunter2"}')
-    automatic = {"ENABLE_TOKEN_AUTO_UPDATE": "true"}
-    assert wrong(automatic, tmp_path) == []
-    (missing,) = wrong(automatic | {"GET_TOKENS_SCRIPT": "mine.py"}, tmp_path)
-    assert missing.startswith(f"GET_TOKENS_SCRIPT: {tmp_path / 'mine.py'} is not there")
-
-
-@pytest.mark.parametrize(("variable", "title"), [("STATE_DIR", "State"), ("DATA_DIR", "Files")])
-def test_check_says_when_nothing_can_be_kept_and_makes_nothing(variable: str, title: str, tmp_path: Path) -> None:
-    assert not [text for text in found("note", {}, tmp_path) if text.startswith(title)]
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").touch()
-    (said,) = (text for text in found("note", {variable: "file/below"}, tmp_path) if text.startswith(title))
-    assert str(tmp_path / "file" / "below") in said
-
-
-def test_check_wants_several_workers_to_have_a_core_each_and_a_folder_to_share(tmp_path: Path) -> None:
-    def notes(workers: int) -> list[str]:
-        return [text for text in found("note", {"WORKERS": str(workers)}, tmp_path) if text.startswith("WORKERS")]
-
-    cores = os.cpu_count() or 1
-    assert not notes(cores)
-    assert notes(cores + 1)
-    (tmp_path / "file").touch()
-    (tmp_path / "tokens.txt").write_text("one")
-    environ = {"STATE_DIR": "file/below"}
-    assert not wrong(environ, tmp_path)
-    (not_shared,) = wrong(environ | {"WORKERS": "2"}, tmp_path)
-    assert "STATE_DIR" in not_shared

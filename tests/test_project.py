@@ -32,6 +32,8 @@ ROWS = [
 ]
 TOP = {
     "app",
+    "banner",
+    "check_command",
     "cli",
     "checkup",
     "listening",
@@ -44,8 +46,6 @@ TOP = {
 }
 SIMULATOR_MAY_IMPORT = {"errors", "sse", "simulator"}
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
-
-READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 
 
 def name_of(path: Path) -> str:
@@ -110,7 +110,7 @@ def test_imports_the_wrong_way_would_be_seen() -> None:
         ("fastapi", {"api/", "app.py", "simulator/"}),
         ("starlette", {"api/", "app.py", "simulator/"}),
         ("uvicorn", {"listening.py"}),
-        ("typer", {"cli.py", "token_commands.py"}),
+        ("typer", {"check_command.py", "cli.py", "token_commands.py"}),
         ("rich", {"terminal.py"}),
         ("dotenv", {"settings/"}),
     ],
@@ -183,30 +183,6 @@ def test_the_example_configuration_shows_every_variable_with_its_default() -> No
 
 def test_every_variable_is_described() -> None:
     assert all(variable.description.endswith((".", ".tmp")) and variable.allowed for variable in variables())
-
-
-@pytest.mark.parametrize("path", READMES, ids=name_of)
-def test_a_readme_tells_settings_as_they_are(path: Path) -> None:
-    defaults = {variable.name: variable.default for variable in variables()}
-    told = dict(
-        re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \| (?:`(.*?)`)? ?\|", path.read_text(encoding="utf-8"), re.MULTILINE)
-    )
-    assert "VALID_API_KEY" in told
-    assert told == {name: defaults.get(name) for name in told}
-
-
-def test_the_readmes_are_in_step() -> None:
-    english, chinese = (path.read_text(encoding="utf-8") for path in READMES)
-    for pattern in (
-        r"^ *```.*?^ *```$",  # commands and programs, word for word
-        r"^#+ (?=.)",  # headings and their depth
-        r"^\| *`[^`]*`",  # first cells
-        r"^\d+\. ",  # steps
-        r"\]\([^)]+\)",  # links
-    ):
-        found = re.findall(pattern, english, re.MULTILINE | re.DOTALL)
-        assert found
-        assert found == re.findall(pattern, chinese, re.MULTILINE | re.DOTALL)
 
 
 def test_examples_hold_nothing_that_could_be_taken_for_real() -> None:

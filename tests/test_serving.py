@@ -1,14 +1,21 @@
-"""The helper that serves apps to tests."""
+"""The helper that serves apps to tests, and how the real server stops."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from rawhttp import connected, request
+from rawhttp import RawAnswer, connected, parsed, request
 from serving import serving
+from waiting import until
+
+from k2think.listening import listen, running_beside, url_of
 
 
 class Probe:
@@ -60,3 +67,112 @@ def test_an_app_that_cannot_start_is_an_error() -> None:
 
     with pytest.raises((RuntimeError, SystemExit)), serving(broken):
         pass
+
+
+# The real server
+
+
+class Unfinished:
+    """An app whose answers end when they may."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.lifespan: list[str] = []
+        self.asked = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            while len(self.lifespan) < 2:
+                message = await receive()
+                self.lifespan.append(message["type"])
+                await send({"type": f"{message['type']}.complete"})
+            return
+        self.asked += 1
+        headers = {
+            "/stream": [(b"content-type", b"text/event-stream; charset=utf-8")],
+            "/file": [(b"content-length", b"2")],
+        }.get(scope["path"])
+        if headers:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b"o", "more_body": True})
+        while not self.may_end.is_set():  # noqa: ASYNC110 - what sets it is another thread
+            await asyncio.sleep(0.01)
+        if not headers:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"k"})
+
+
+@contextmanager
+def asked(app: Unfinished, path: str, *, drain: float) -> Iterator[tuple[socket.socket, ExitStack]]:
+    """A connection on which an answer is running, and what stops the server when it is closed."""
+    listener = listen("127.0.0.1", 0)
+    with ExitStack() as server:
+        server.enter_context(running_beside(app, listener, drain=drain))
+        with connected(url_of(listener), "GET", path) as connection:
+            until(lambda: app.asked)
+            yield connection, server
+
+
+def rest_of(connection: socket.socket) -> RawAnswer:
+    data = b""
+    while part := connection.recv(65536):
+        data += part
+    return parsed(data)
+
+
+@pytest.mark.parametrize("path", ["/stream", "/file", "/"])
+def test_an_answer_that_ends_in_time_is_whole(path: str) -> None:
+    app = Unfinished()
+    with asked(app, path, drain=60) as (connection, server):
+        stopping = threading.Thread(target=server.close)
+        port = connection.getpeername()[1]
+        stopping.start()
+        until(lambda: not accepts(port))
+        assert stopping.is_alive()
+        app.may_end.set()
+        answer = rest_of(connection)
+        stopping.join()
+    assert (answer.status, answer.body) == (200, b"k" if path == "/" else b"ok")
+    assert "NOT" not in answer.framing
+    assert app.lifespan == ["lifespan.startup", "lifespan.shutdown"]
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_stream_that_does_not_end_in_time_ends_with_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    app = Unfinished()
+    with asked(app, "/stream", drain=0.1) as (connection, server):
+        server.close()
+        answer = rest_of(connection)
+    assert (answer.status, answer.framing) == (200, "chunked, terminated")
+    assert answer.body.startswith(b"odata: ")
+    assert answer.body.endswith(b"\n\n")
+    assert json.loads(answer.body.removeprefix(b"odata: "))["error"]["code"] == "gateway_stopping"
+    assert app.lifespan == ["lifespan.startup", "lifespan.shutdown"]
+    assert not any(record.exc_info for record in caplog.records)
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == [
+        "stopping: running answers that are cut off: 1 (DRAIN_TIMEOUT)"
+    ]
+
+
+def test_an_answer_that_has_not_begun_in_time_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    with asked(Unfinished(), "/", drain=0.1) as (connection, server):
+        server.close()
+        answer = rest_of(connection)
+    assert (answer.status, answer.framing, answer.header("retry-after")) == (503, "content-length", "5")
+    assert answer.json()["error"]["code"] == "gateway_stopping"
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_any_other_answer_that_is_cut_off_is_seen_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    with asked(Unfinished(), "/file", drain=0.1) as (connection, server):
+        server.close()
+        answer = rest_of(connection)
+    assert (answer.body, answer.header("content-length")) == (b"o", "2")
+    assert not any(record.exc_info for record in caplog.records)

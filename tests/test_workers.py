@@ -226,7 +226,7 @@ def build(number):
         while scope["type"] == "lifespan":
             await send({"type": f"{(await receive())['type']}.complete"})
     return app
-sys.exit(supervise(build, listen_several("127.0.0.1", 0, 2), ready))
+sys.exit(supervise(build, listen_several("127.0.0.1", 0, 2), ready, drain=30))
 """
     with script(tmp_path, text) as process:
         out, err = process.communicate(timeout=PATIENCE)
@@ -241,7 +241,7 @@ def build(number):
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no room"})
     return app
-sys.exit(supervise(build, listen_several("127.0.0.1", 0, 3), ready))
+sys.exit(supervise(build, listen_several("127.0.0.1", 0, 3), ready, drain=30))
 """
     with script(tmp_path, text) as process:
         out, err = process.communicate(timeout=PATIENCE)
@@ -259,7 +259,7 @@ def build(number):
     return app
 listeners = listen_several("127.0.0.1", 0, 2)
 print(listeners[0].getsockname()[1], flush=True)
-sys.exit(supervise(build, listeners, ready))
+sys.exit(supervise(build, listeners, ready, drain=30))
 """
     with script(tmp_path, text) as process:
         assert process.stdout is not None

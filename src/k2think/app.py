@@ -102,7 +102,11 @@ class _Front:
 
 
 class _Doors:
-    """Pages from elsewhere may call /v1, and nothing else. A page's requests say where it is from."""
+    """Pages from elsewhere may call /v1, and nothing else.
+
+    A page's requests say where it is from. Of the others only a POST goes past: what else may be kept by a cache, which
+    must hear that answers vary with the origin.
+    """
 
     def __init__(self, cors: ASGIApp, plain: ASGIApp) -> None:
         self._cors = cors

@@ -1,35 +1,44 @@
-"""The command line: `k2think serve`, `demo`, `simulate`, `check`, `tokens`. Words and exit codes, no logic.
+"""The command line: `k2think serve`, `demo`, `simulate`, `check`, `health`, `tokens`. Words and exit codes, no logic.
 
-The web framework and the HTTP client are imported by the commands that serve: they take longer than all the rest.
+Whatever serves or asks is imported by the commands that do: that takes longer than all the rest.
 
-Exit codes: 0 done, 1 something is wrong (check, tokens), 2 cannot start.
+Exit codes: 0 done, 1 something is wrong (check, health, tokens), 2 cannot start.
 """
 
 from __future__ import annotations
 
+import http.client
+import logging
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from k2think import __version__
-from k2think.checkup import findings
+from k2think.check_command import check
 from k2think.credentials.token_file import TokenFileUnreadable
 from k2think.credentials.worker import Worker
-from k2think.listening import AddressUnusable, AsgiApp, listen, listen_several, run, running_beside, url_of
-from k2think.settings import Settings, SettingsError
-from k2think.settings.example import example
+from k2think.settings import Server, Settings, SettingsError
 from k2think.simulator.options import Account, Release, SimulatorOptions
 from k2think.simulator.tokens import mint_token
 from k2think.telemetry.logs import configure_logging
 from k2think.token_commands import tokens_app
 
+if TYPE_CHECKING:
+    from k2think.listening import AsgiApp
+
+logger = logging.getLogger(__name__)
+
 DEMO_KEY = "sk-k2think-demo"
 DEMO_TOKENS = 3
+HEALTH_SECONDS = 5.0
+"""Seconds that a gateway has to say that it is well."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,7 +46,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(tokens_app, name="tokens")
+app.command()(check)
 
+Host = Annotated[str | None, typer.Option(help="Address to listen on; wins over HOST.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")]
 
 
@@ -52,55 +63,66 @@ def main(arguments: Sequence[str] | None = None, *, beside: Path | None = None) 
 
 @app.callback(invoke_without_command=True)
 def above_the_commands(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    no_color: Annotated[str, typer.Option(envvar="NO_COLOR", hidden=True)] = "",
 ) -> None:
     """An OpenAI-compatible gateway for MBZUAI's K2-Think."""
+    if no_color:
+        context.color = False  # and so for every command below
     if version:
         typer.echo(__version__)
         raise typer.Exit
 
 
 @app.command()
-def serve(
-    context: typer.Context,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; wins over HOST.")] = None,
-    port: Port = None,
-) -> None:
+def serve(context: typer.Context, host: Host = None, port: Port = None) -> None:
     """Serve the gateway with the settings of the environment and .env."""
-    overrides = {"HOST": host or "", "PORT": "" if port is None else str(port)}
+    _leave_quietly()
     try:
-        settings = Settings.load(beside=context.obj, overrides=overrides)
-        from k2think.app import create_app  # only now: what is wrong with the settings is told at once
-
-        count = settings.server.workers
-        alone = create_app(settings) if count == 1 else None
-        listeners = listen_several(settings.server.host, settings.server.port, count)
-    except (SettingsError, TokenFileUnreadable, AddressUnusable) as error:
+        settings = Settings.load(beside=context.obj, overrides=_overrides(host, port))
+    except SettingsError as error:
         _cannot_start(error)
+    for_programs = settings.logging.log_format == "json"
     log = partial(
         configure_logging,
         settings.logging.log_level,
         debug=settings.logging.debug_logging,
         requests=settings.server.enable_access_log,
+        written=settings.logging.log_format,
+        colours=_has_colours(context),
     )
     log()
-    for warning in settings.warnings:
-        typer.echo(f"Note: {warning}", err=True)
+    # Only now, so that what is wrong with the settings is told at once.
+    from k2think.app import create_app
+    from k2think.banner import GOODBYE, TITLE, banner
+    from k2think.listening import AddressUnusable, listen_several, run, url_of
 
-    def banner() -> None:
-        typer.echo(f"K2Think API proxy {__version__}")
-        typer.echo(f"  API       {url_of(listeners[0])}/v1   (listening on {settings.server.host})")
-        typer.echo(f"  upstream  {settings.upstream.k2think_api_url}")
-        if settings.upstream.protocol == "k2think":
-            typer.echo(f"  tokens    {settings.credentials.tokens_file}")
-            if settings.credentials.enable_token_auto_update:
-                typer.echo(f"  accounts  {settings.credentials.accounts_file}")
-        if count > 1:
-            typer.echo(f"  workers   {count}")
-        typer.echo("  Ctrl-C stops it.")
+    count, drain = settings.server.workers, settings.server.drain_timeout
+    try:
+        alone = create_app(settings) if count == 1 else None
+        listeners = listen_several(settings.server.host, settings.server.port, count)
+    except (TokenFileUnreadable, AddressUnusable) as error:
+        _cannot_start(error)
+    for warning in settings.warnings:
+        if for_programs:
+            logger.warning("%s", warning)
+        else:
+            typer.echo(f"Note: {warning}", err=True)
+
+    def ready() -> None:
+        lines = list(banner(settings, url_of(listeners[0]), time.time()))
+        if for_programs:
+            for line in lines:
+                logger.log(logging.WARNING if line.is_wrong else logging.INFO, "%s: %s", line.label, line.text)
+            return
+        typer.echo(typer.style(TITLE, bold=True))
+        for line in lines:
+            typer.echo(typer.style(str(line), fg="red") if line.is_wrong else str(line))
+        typer.echo(f"  {GOODBYE}")
 
     if alone:
-        run(alone, listeners[0], banner)
+        run(alone, listeners[0], ready, drain=drain)
         return
     from k2think.workers import supervise
 
@@ -111,13 +133,18 @@ def serve(
         except TokenFileUnreadable as error:
             _cannot_start(error)
 
-    raise typer.Exit(supervise(worker, listeners, banner))
+    raise typer.Exit(supervise(worker, listeners, ready, drain=drain))
 
 
 @app.command()
-def demo(port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway.")] = 8001) -> None:
+def demo(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway.")] = 8001,
+) -> None:
     """Serve the gateway in front of a simulated K2-Think: needs no account, no token and no network."""
+    _leave_quietly()
     from k2think.app import create_app
+    from k2think.listening import AddressUnusable, listen, run, running_beside, url_of
     from k2think.simulator.app import create_simulator
 
     try:
@@ -125,13 +152,13 @@ def demo(port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the g
         upstream = listen("127.0.0.1", 0)
     except AddressUnusable as error:
         _cannot_start(error)
-    configure_logging("INFO", debug=False)
+    configure_logging("INFO", debug=False, colours=_has_colours(context))
     service = create_simulator(
         SimulatorOptions(models=("MBZUAI-IFM/K2-Think",), first_delay=0.1, delay=0.005, vision=False)
     )
     with (
         tempfile.TemporaryDirectory(prefix="k2think-demo-") as folder,
-        running_beside(service, upstream),
+        running_beside(service, upstream, drain=0),  # once the gateway has stopped, nobody waits for its answers
     ):
         tokens = [mint_token(f"demo{number}@example.com") for number in range(DEMO_TOKENS)]
         Path(folder, "tokens.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
@@ -139,7 +166,8 @@ def demo(port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the g
             {"VALID_API_KEY": DEMO_KEY, "K2THINK_API_URL": f"{url_of(upstream)}/api/chat/completions"},
             directory=Path(folder),
         )
-        run(create_app(settings), gateway, lambda: typer.echo(_demo_banner(url_of(gateway))))
+        drain = settings.server.drain_timeout
+        run(create_app(settings), gateway, lambda: typer.echo(_demo_banner(url_of(gateway))), drain=drain)
 
 
 @app.command()
@@ -174,6 +202,8 @@ def simulate(
     vision: Annotated[bool | None, typer.Option(help="Say in the list of models that they see images.")] = True,
 ) -> None:
     """Serve a simulated K2-Think web service, for tests and for trying things out."""
+    _leave_quietly()
+    from k2think.listening import AddressUnusable, listen, run, url_of
     from k2think.simulator.app import create_simulator
 
     options = SimulatorOptions(
@@ -207,29 +237,38 @@ def simulate(
         listener = listen(host, port)
     except AddressUnusable as error:
         _cannot_start(error)
-    run(create_simulator(options), listener, lambda: typer.echo(f"Simulated K2-Think: {url_of(listener)}"))
+    run(
+        create_simulator(options),
+        listener,
+        lambda: typer.echo(f"Simulated K2-Think: {url_of(listener)}"),
+        drain=Server().drain_timeout,
+    )
 
 
 @app.command()
-def check(
-    context: typer.Context,
-    example_only: Annotated[bool, typer.Option("--example", help="Print a complete example configuration.")] = False,
-) -> None:
-    """Check the settings and the files they name; say what is wrong."""
-    if example_only:
-        typer.echo(example(), nl=False)
-        return
+def health(context: typer.Context, host: Host = None, port: Port = None) -> None:
+    """Ask the gateway that runs on this machine whether it is well."""
     try:
-        found = list(findings(Settings.load(beside=context.obj), time.time()))
+        server = Settings.load(beside=context.obj, overrides=_overrides(host, port)).server
     except SettingsError as error:
-        for fault in error.faults:
-            typer.echo(f"wrong {fault}")
-        raise typer.Exit(1) from None
-    for finding in found:
-        typer.echo(str(finding))
-    wrong = any(finding.state == "wrong" for finding in found)
-    typer.echo("Something is wrong: see above." if wrong else "All is well.")
-    raise typer.Exit(int(wrong))
+        _is_unwell(str(error))
+    if not server.port:
+        _is_unwell("PORT is 0, any free port: nobody knows which. Name it with --port.")
+    asked = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - compared, not listened on
+    where = f"http://{f'[{asked}]' if ':' in asked else asked}:{server.port}/health"
+    connection = http.client.HTTPConnection(asked, server.port, timeout=HEALTH_SECONDS)
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except TimeoutError:
+        _is_unwell(f"{where} does not answer within {HEALTH_SECONDS:g} s.")
+    except (OSError, http.client.HTTPException) as error:
+        _is_unwell(f"{where} does not answer: {error or type(error).__name__}.")
+    finally:
+        connection.close()
+    if status != http.client.OK:
+        _is_unwell(f"{where} answers {status}.")
+    typer.echo(f"{where} answers: the gateway is well.")
 
 
 def _account(text: str) -> tuple[str, Account]:
@@ -237,6 +276,26 @@ def _account(text: str) -> tuple[str, Account]:
     if not email or not password:
         raise typer.BadParameter("an account is EMAIL=PASSWORD", param_hint="--account")
     return email.lower(), Account(password=password)
+
+
+def _overrides(host: str | None, port: int | None) -> dict[str, str]:
+    return {"HOST": host or "", "PORT": "" if port is None else str(port)}
+
+
+def _leave_quietly() -> None:
+    """From now on Ctrl-C and SIGTERM end the process as one that is done, at whatever stage of its start it is."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _, __: sys.exit(0))
+
+
+def _has_colours(context: typer.Context) -> bool:
+    """Whether the log, which is standard error, is to have colours."""
+    return sys.stderr.isatty() and context.color is not False
+
+
+def _is_unwell(reason: str) -> NoReturn:
+    typer.echo(reason, err=True)
+    raise SystemExit(1) from None
 
 
 def _cannot_start(error: Exception) -> NoReturn:

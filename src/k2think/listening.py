@@ -1,26 +1,41 @@
-"""Runs ASGI apps on sockets: uvicorn, set up for streams, and an address that is taken told in one line."""
+"""Runs ASGI apps on sockets: uvicorn, set up for streams, and an address that is taken told in one line.
+
+How it stops: it accepts no more, running answers have so many seconds to end (`drain`), those that are left are told
+that they are cut off. Ctrl-C once more does that at once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
+import logging
+import math
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeAlias
 
 import uvicorn
 
+from k2think.errors import GatewayError
+from k2think.wire.openai_chat.outbound import error_body, error_frame
+
+logger = logging.getLogger(__name__)
+
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 BACKLOG = 2048
-GRACE_SECONDS = 30
 YOUNG_OBJECTS = 20_000  # some two megabytes of them
 IDLE_SECONDS = 75  # longer than the pools of proxies and clients keep a connection, so that they close it and not we
+GOODBYE_SECONDS = 1.0
+"""Seconds that a client has to take what it is told when its answer is cut off."""
+CUT_SECONDS = 3
+"""Seconds beside the time for running answers, after which nothing is waited for any more."""
 
 
 class AddressUnusable(Exception):
@@ -70,10 +85,10 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
-def run(app: AsgiApp, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM, then let running answers end; `on_ready` is called once requests are answered.
+def run(app: AsgiApp, listener: socket.socket, on_ready: Callable[[], None], *, drain: float) -> None:
+    """Serve until Ctrl-C or SIGTERM, then let running answers end for `drain` seconds, and leave by SystemExit.
 
-    Leaves by SystemExit if the app's lifespan fails.
+    `on_ready` is called once requests are answered. A lifespan that fails ends it by SystemExit too, with another code.
     """
 
     def ready() -> None:
@@ -84,37 +99,39 @@ def run(app: AsgiApp, listener: socket.socket, on_ready: Callable[[], None]) -> 
         gc.set_threshold(YOUNG_OBJECTS, 50, 50)
         on_ready()
 
-    signal.signal(signal.SIGTERM, leave)  # uvicorn raises its signal again when it is done
-    server = _Server(app, ready)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, leave)  # uvicorn raises its signal again when it is done
+    signal.signal(signal.SIGTERM, leave)
+    server = _Server(app, ready, drain)
     try:
         server.run([listener])
-    except KeyboardInterrupt:
-        return
     finally:
         listener.close()
 
 
 @contextmanager
-def running_beside(app: AsgiApp, listener: socket.socket) -> Iterator[None]:
-    """Serve in a thread of its own for the length of the block."""
-    server = _Server(app, lambda: None)
+def running_beside(app: AsgiApp, listener: socket.socket, *, drain: float) -> Iterator[None]:
+    """Serve in a thread of its own for the length of the block, and `drain` seconds more where answers are running."""
+    server = _Server(app, lambda: None, drain)
     thread = threading.Thread(target=server.run, args=([listener],), name="beside", daemon=True)
     thread.start()
     try:
         yield
     finally:
         server.should_exit = True
-        thread.join(timeout=5)
+        thread.join(timeout=drain + CUT_SECONDS + 2)
         listener.close()
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it is ready."""
+    """Uvicorn that says when it is ready, and to the clients when it can wait for their answers no longer."""
 
-    def __init__(self, app: AsgiApp, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: AsgiApp, on_ready: Callable[[], None], drain: float) -> None:
+        self._endings = _Endings(app)
         super().__init__(
             uvicorn.Config(
-                app,
+                self._endings,
+                interface="asgi3",
                 lifespan="on",
                 ws="none",
                 log_config=None,
@@ -123,17 +140,90 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,  # who may call /admin without a key is judged by the true peer
                 backlog=BACKLOG,
                 timeout_keep_alive=IDLE_SECONDS,
-                timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_graceful_shutdown=math.ceil(drain) + CUT_SECONDS,
             )
         )
         self._on_ready = on_ready
+        self._drain = drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
+        if self.started and not self.should_exit:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.tasks:
+            logger.info("stopping: running answers have %g s to end; Ctrl-C once more cuts them off", self._drain)
+        end = asyncio.get_running_loop().call_later(self._drain, self._cut_off)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            end.cancel()
+        if self.force_exit:  # uvicorn would tear off the answers, and leave what the app still has to save
+            self._cut_off()
+            await self.lifespan.shutdown()
+
+    def _cut_off(self) -> None:
+        """End all answers that are still running."""
+        self._endings.begun = True
+        running = list(self.server_state.tasks)
+        if running:
+            logger.warning("stopping: running answers that are cut off: %d (DRAIN_TIMEOUT)", len(running))
+        for task in running:
+            task.cancel()
+
+
+class _Endings:
+    """Around an app whose server may stop in the middle of answers: their clients are told, and nothing is torn off.
+
+    Once `begun`, a request that is cancelled ends with an error in OpenAI's shape.
+    """
+
+    def __init__(self, app: AsgiApp) -> None:
+        self.begun = False
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        head: Any = None
+        complete = False
+
+        def noting(message: Any) -> Any:
+            nonlocal head, complete
+            if message["type"] == "http.response.start":
+                head = message
+            elif not message.get("more_body"):
+                complete = True
+            return send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if not self.begun:
+                raise
+            if not complete:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(GOODBYE_SECONDS):
+                        await _say_goodbye(head, send)
+
+
+async def _say_goodbye(head: Any, send: Any) -> None:
+    error = GatewayError("The gateway is stopping. Ask again in a moment.", status=503, code="gateway_stopping")
+    if head is None:
+        body = error_body(error)
+        headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
+        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": error.status, "headers": encoded})
+        await send({"type": "http.response.body", "body": body})
+    elif any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in head["headers"]):
+        await send({"type": "http.response.body", "body": error_frame(error)})
+    # Of any other answer the rest is missing, and the client sees that from the connection's end.
 
 
 def leave(_signal: int, _frame: FrameType | None) -> None:
     """Handle a signal by ending the process as one that is done."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # it is leaving: whoever is impatient would only disturb it
     sys.exit(0)

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
-from k2think.listening import GRACE_SECONDS, AsgiApp, leave, run
+from k2think.listening import AsgiApp, leave, run
 
 logger = logging.getLogger(__name__)
 
@@ -33,18 +33,25 @@ PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0)
 STEADY = 60.0
 """Seconds that a worker must have lived to count as one that does not go on dying."""
 CLOSING_SECONDS = 10.0
-"""Seconds beside the grace time within which a worker must have ended."""
+"""Seconds beside the time for running answers within which a worker must have ended."""
 LISTENED_TO = (signal.SIGTERM, signal.SIGINT)
 
 
-def supervise(build: Callable[[int], AsgiApp], listeners: Sequence[socket.socket], on_ready: Callable[[], None]) -> int:
+def supervise(
+    build: Callable[[int], AsgiApp],
+    listeners: Sequence[socket.socket],
+    on_ready: Callable[[], None],
+    *,
+    drain: float,
+) -> int:
     """Serve with a worker on each of the listeners until Ctrl-C or SIGTERM; the same one again ends all at once.
 
     `build` makes the app of the worker with this number, in its process. `on_ready` is called once all of them answer
-    requests. Gives the exit code: `STOPPED`, or `CANNOT_START` where a worker ended before that; it has said why.
+    requests. Running answers have `drain` seconds to end. Gives the exit code: `STOPPED`, or `CANNOT_START` where a
+    worker ended before all were ready; it has said why.
     """
     with _wakened() as (waker, signals):
-        supervisor = _Supervisor(build, listeners, waker, signals)
+        supervisor = _Supervisor(build, listeners, waker, signals, drain)
         try:
             return supervisor.run(on_ready)
         finally:
@@ -90,8 +97,10 @@ class _Supervisor:
         listeners: Sequence[socket.socket],
         waker: int,
         signals: list[int],
+        drain: float,
     ) -> None:
         self._build = build
+        self._drain = drain
         self._places = [_Place(number, listener) for number, listener in enumerate(listeners)]
         self._waker = waker
         self._signals = signals
@@ -128,11 +137,11 @@ class _Supervisor:
         return STOPPED
 
     def stop(self) -> None:
-        """End all workers: with a grace time for running answers, or at once where the same signal came twice."""
+        """End all workers: with time for running answers, or at once where the same signal came twice."""
         for place in self._places:
             place.listener.close()
         self._tell(BaseProcess.terminate)
-        end = time.monotonic() + GRACE_SECONDS + CLOSING_SECONDS
+        end = time.monotonic() + self._drain + CLOSING_SECONDS
         while self._running():
             left = end - time.monotonic()
             if left <= 0 or len(self._signals) > len(set(self._signals)):
@@ -165,11 +174,11 @@ class _Supervisor:
         signal.signal(signal.SIGTERM, leave)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, LISTENED_TO)
         os.close(self._held)
-        threading.Thread(target=_end_with, args=(self._life,), name="supervisor's end", daemon=True).start()
+        threading.Thread(target=_end_with, args=(self._life, self._drain), name="supervisor's end", daemon=True).start()
         for other in self._places:
             if other is not place:
                 other.listener.close()
-        run(self._build(place.number), place.listener, lambda: says.send_bytes(b"ready"))
+        run(self._build(place.number), place.listener, lambda: says.send_bytes(b"ready"), drain=self._drain)
 
     def _mourn(self, place: _Place, worker: _Worker) -> None:
         if self._signals:  # a terminal sends Ctrl-C to all of the group: it ended because it was to
@@ -217,11 +226,11 @@ class _Supervisor:
         return max(0.0, min(missing) - time.monotonic()) if missing else None
 
 
-def _end_with(life: int) -> None:
-    """Stop serving when the supervisor is no more; running answers may end."""
+def _end_with(life: int, drain: float) -> None:
+    """Stop serving when the supervisor is no more; running answers have `drain` seconds to end."""
     os.read(life, 1)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_SECONDS + CLOSING_SECONDS)
+    time.sleep(drain + CLOSING_SECONDS)
     os._exit(1)
 
 

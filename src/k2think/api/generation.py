@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 import time
@@ -62,6 +63,9 @@ class ChatCompletions:
             raise
         except HungUp:
             _ended(trace, 499, "client hung up")
+        except asyncio.CancelledError:
+            _ended(trace, 503, "cut off: the gateway stops")
+            raise
 
     async def _whole(self, answer: _Answer, receive: Receive, send: Send) -> None:
         async with Attendant(receive, answer.trace, keepalive=self._keepalive):

@@ -66,7 +66,9 @@ def shortage(states: Mapping[State, int], awake_in: float | None) -> NoCredentia
     """Why none of the tokens is ready. `awake_in`: seconds until the first of those that are cooling comes back."""
     total = sum(states.values())
     if not total:
-        return NoCredential("The gateway has no upstream token. Put one into the token file (TOKENS_FILE).")
+        return NoCredential(
+            "The gateway has no upstream token. Put one into the token file (TOKENS_FILE); k2think check says more."
+        )
     parts = [
         (states.get("cooling", 0), "rate-limited"),
         (states.get("active", 0), "busy with as many requests as one may carry (TOKEN_MAX_CONCURRENCY)"),
@@ -86,4 +88,7 @@ def shortage(states: Mapping[State, int], awake_in: float | None) -> NoCredentia
         )
     if busy:
         return NoCredential(message, status=429, code="rate_limit_exceeded", retry_after=1.0, busy=True)
-    return NoCredential(f"{message} They must be renewed: new tokens, or accounts to make them from.")
+    return NoCredential(
+        f"{message} They must be renewed: new tokens (TOKENS_FILE), or accounts to make them from; "
+        "k2think check says more."
+    )

@@ -89,9 +89,10 @@ class Settings(BaseModel):
         directory = (directory or Path.cwd()).absolute()
         env_file = _find_env_file(directory, beside)
         written, faults = read_env_file(env_file) if env_file else ({}, [])
+        environ = os.environ if environ is None else environ
         given = {
             name: text
-            for source in (written, os.environ if environ is None else environ, overrides or {})
+            for source in (written, environ, overrides or {})
             for name, value in source.items()
             if (text := value.strip())
         }
@@ -103,7 +104,7 @@ class Settings(BaseModel):
         for section, folder in (("storage", "state_dir"), ("files", "data_dir")):
             written_so: Path = getattr(sections[section], folder)
             sections[section] = sections[section].model_copy(update={folder: base / written_so.expanduser()})
-        warnings = _warnings(given, written, sections["upstream"], sections["files"])
+        warnings = _warnings(given, written, environ, sections["upstream"], sections["files"])
         if sections["server"].workers > 1 and not hasattr(os, "fork"):
             sections["server"] = sections["server"].model_copy(update={"workers": 1})
             warnings += ("WORKERS is ignored: this system serves with one process only.",)
@@ -163,13 +164,19 @@ def _placed(credentials: Credentials, given: Mapping[str, str], base: Path, besi
         # One that is named has its place; only a script may still be beside the one that was started.
         named = name.upper() in given and name != "get_tokens_script"
         candidates = [folder / path.expanduser() for folder in folders]
-        found = None if named else next(filter(Path.exists, candidates), None)
+        found = (
+            None if named else next(filter(os.path.exists, candidates), None)
+        )  # of what may not be looked into, that it is not there
         paths[name] = found or candidates[0]
     return credentials.model_copy(update=paths)
 
 
 def _warnings(
-    given: Mapping[str, str], written: Mapping[str, str], upstream: Upstream, files: Files
+    given: Mapping[str, str],
+    written: Mapping[str, str],
+    environ: Mapping[str, str],
+    upstream: Upstream,
+    files: Files,
 ) -> tuple[str, ...]:
     warnings = []
     if ignored := [name for name in _SIMULATED_STREAM if name in given]:
@@ -195,5 +202,13 @@ def _warnings(
         f"{name} in .env is no setting. Did you mean {close[0]}?"
         for name in written
         if name not in known and (close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85))
+    ]
+    # The environment is full of other programs' variables: only what is a letter away is meant for us.
+    warnings += [
+        f"{name} in the environment is no setting. Did you mean {close[0]}?"
+        for name in environ
+        if name not in known
+        and name not in written
+        and (close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.93))
     ]
     return tuple(warnings)

@@ -164,6 +164,7 @@ Few: TypeAlias = Annotated[int, Field(ge=0, le=5), Kind("a whole number from 0 t
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False), Kind("a number of seconds above 0")]
 SecondsOrNone: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), Kind("a number of seconds from 0 up")]
 Minutes: TypeAlias = Annotated[float, Field(ge=60, allow_inf_nan=False), Kind("a number of seconds from 60 up")]
+Grace: TypeAlias = Annotated[float, Field(gt=0, le=3600), Kind("a number of seconds above 0, at most 3600")]
 Hours: TypeAlias = Annotated[float, Field(ge=3600, allow_inf_nan=False), Kind("a number of seconds from 3600 up")]
 Name: TypeAlias = Annotated[str, Kind("a name")]
 File: TypeAlias = Annotated[Path, Kind("the path of a file")]
@@ -230,6 +231,7 @@ Opener: TypeAlias = Annotated[
 FileMode: TypeAlias = Annotated[Literal["text", "upstream"], BeforeValidator(_lower), Kind("text or upstream")]
 ImageMode: TypeAlias = Annotated[Literal["refuse", "describe"], BeforeValidator(_lower), Kind("refuse or describe")]
 ToolStreaming: TypeAlias = Annotated[Literal["live", "checked"], BeforeValidator(_lower), Kind("live or checked")]
+LogFormat: TypeAlias = Annotated[Literal["text", "json"], BeforeValidator(_lower), Kind("text or json")]
 LogLevel: TypeAlias = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
     BeforeValidator(_level),

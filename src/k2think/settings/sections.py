@@ -42,6 +42,10 @@ class Server(Section):
         description="Seconds of silence after which a stream sends a comment, so that nothing between cuts it.",
     )
 
+    drain_timeout: kinds.Grace = Field(
+        default=30, description="Seconds that running answers have to end when the gateway is stopped."
+    )
+
     @property
     def max_body_bytes(self) -> int:
         """`max_body_mb` in bytes."""
@@ -253,3 +257,6 @@ class Logging(Section):
 
     log_level: kinds.LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR or CRITICAL.")
     debug_logging: kinds.Flag = Field(default=False, description="Log each step of a request.")
+    log_format: kinds.LogFormat = Field(
+        default="text", description="text (lines to read) or json (one object a line, for programs)."
+    )

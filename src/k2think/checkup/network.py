@@ -1,0 +1,148 @@
+"""Whether the gateway could listen where it is told to, and whether what it needs can be reached.
+
+Connections are made and ended again; nothing is sent through them, so nobody learns a secret and nothing is spent.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import socket
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Thread
+from urllib.parse import urlsplit
+
+from k2think.checkup.finding import Finding
+from k2think.listening import AddressUnusable, listen
+from k2think.settings import Server, Upstream
+
+PATIENCE = 5.0
+"""Seconds for all connections, which are tried at once; and for what uses our port to say its name."""
+OUR_NAME = "K2Think API Proxy"
+"""How a gateway calls itself at `/`."""
+MAX_ANSWER = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a connection goes: what it is to us, and what to do if there is none."""
+
+    what: str
+    host: str
+    port: int
+    remedy: str
+
+
+def check_address(server: Server) -> Iterator[Finding]:
+    """Takes the address for a moment, as a start would."""
+    host, port = server.host, server.port
+    try:
+        listen(host, port).close()
+    except AddressUnusable as error:
+        cause = error.__cause__
+        yield _unusable(host, port, cause if isinstance(cause, OSError) else OSError())
+    except UnicodeError:
+        yield _unusable(host, port, OSError(None, "no name of a machine"))
+    else:
+        yield Finding("ok", f"Address: {host}, " + (f"port {port} is free" if port else "any free port"))
+
+
+def _unusable(host: str, port: int, error: OSError) -> Finding:
+    if error.errno == errno.EADDRINUSE and _is_ours(host, port):
+        return Finding(
+            "note",
+            f"PORT: a {OUR_NAME} is running on {host}, port {port} already.",
+            "Stop it before you start another, or set another PORT for that one.",
+        )
+    if error.errno == errno.EADDRINUSE:
+        return Finding(
+            "wrong",
+            f"PORT: {port} is taken on {host} by another program.",
+            f"Stop what uses it, or set another, such as PORT={port + 1 if port < 65535 else 8001}.",
+        )
+    if error.errno == errno.EACCES:
+        return Finding(
+            "wrong", f"PORT: {port} may not be used by this user.", "Set one from 1024 up, such as PORT=8001."
+        )
+    return Finding(
+        "wrong",
+        f"HOST: {host} is no address of this machine ({error.strerror}).",
+        "Set HOST=0.0.0.0 to listen on all of them, or HOST=127.0.0.1 for this machine alone.",
+    )
+
+
+def _is_ours(host: str, port: int) -> bool:
+    """Whether what has the port is a gateway of ours. The question stays on this machine."""
+    nearby = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+    connection = http.client.HTTPConnection(nearby, port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/")
+        said = json.loads(connection.getresponse().read(MAX_ANSWER))
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        return False
+    finally:
+        connection.close()
+    return isinstance(said, dict) and said.get("name") == OUR_NAME
+
+
+def check_connections(upstream: Upstream) -> Generator[Finding, None, bool]:
+    """Connect to the proxy and to the service, where the gateway would do so. Gives besides whether all were there."""
+    end = time.monotonic() + PATIENCE
+    attempts = [(place, _connecting(place)) for place in _places(upstream)]
+    reached = True
+    for place, attempt in attempts:
+        where = f"{place.host}, port {place.port}"
+        try:
+            attempt.result(max(0.0, end - time.monotonic()))
+        except TimeoutError:
+            problem = f"nothing within {PATIENCE:g} s"
+        except (OSError, UnicodeError) as error:
+            problem = getattr(error, "strerror", None) or "no name of a machine"
+        else:
+            yield Finding("ok", f"{place.what}: {where} takes connections (nothing was sent)")
+            continue
+        reached = False
+        yield Finding("wrong", f"{place.what}: no connection to {where} ({problem}).", place.remedy)
+    if upstream.proxy_url and not upstream.proxy_chat and upstream.protocol == "openai":
+        yield Finding(
+            "note", "PROXY_URL is not used: PROXY_CHAT is false, and there is no sign-in.", "Take one of them out."
+        )
+    return reached
+
+
+def _places(upstream: Upstream) -> Iterator[_Place]:
+    proxy = upstream.proxy_url.get_secret_value() if upstream.proxy_url else ""
+    if proxy and (upstream.proxy_chat or upstream.protocol == "k2think"):
+        yield _place("Proxy", proxy, "See to the proxy, correct PROXY_URL, or take it out.")
+    if not proxy or not upstream.proxy_chat:
+        yield _place(
+            "Upstream",
+            upstream.k2think_api_url,
+            "See to the network and to K2THINK_API_URL; set PROXY_URL where only a proxy leads out.",
+        )
+
+
+def _place(what: str, url: str, remedy: str) -> _Place:
+    """Of the URL, which may hold a password, only the host and the port."""
+    parts = urlsplit(url)
+    return _Place(what, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), remedy)
+
+
+def _connecting(place: _Place) -> Future[None]:
+    """Connect in a thread of its own, for the look-up of a name cannot be given a time. Nobody waits for its end."""
+    outcome: Future[None] = Future()
+
+    def connect() -> None:
+        try:
+            socket.create_connection((place.host, place.port), timeout=PATIENCE).close()
+        except (OSError, UnicodeError) as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    Thread(target=connect, name="connecting", daemon=True).start()
+    return outcome
