@@ -52,13 +52,18 @@ def account(name: str = "good") -> str:
     return json.dumps({"email": f"{name}@example.com", "k2_password": PASSWORD}) + "\n"
 
 
-GOOD, OLD, LATE = token(), token(ttl=-1.0), token(ttl=600.0)
+def late() -> str:
+    """A token file of one that lives ten minutes more, counted from the test, not from the start of all tests."""
+    return token(ttl=600.0) + "\n"
+
+
+GOOD, OLD = token(), token(ttl=-1.0)
 AHEAD = token(now=time.time() + 7200)
 AUTO: dict[str, Any] = {"ENABLE_TOKEN_AUTO_UPDATE": "true"}
 OPENAI: dict[str, Any] = {"UPSTREAM_PROTOCOL": "openai"}
 OWN: dict[str, Any] = {"UPSTREAM_API_KEY": "sk-of-the-server"}
 
-Content = str | bytes | None
+Content = str | bytes | Callable[[], str] | None
 Command = Callable[..., tuple[int, str]]
 
 
@@ -122,6 +127,8 @@ def put(path: Path, content: Content, mode: int) -> None:
     if content is None:
         path.mkdir()
         return
+    if callable(content):
+        content = content()
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     path.chmod(mode)
 
@@ -154,7 +161,7 @@ def test_a_sound_configuration_is_well(command: Command) -> None:
     ("environ", "files"),
     [
         (AUTO, {"tokens.txt": "# none yet\n", "accounts.txt": account()}),
-        (AUTO, {"tokens.txt": f"{LATE}\n", "accounts.txt": account()}),
+        (AUTO, {"tokens.txt": late, "accounts.txt": account()}),
         (OPENAI | OWN, {"tokens.txt": ""}),
         ({"CORS_ORIGINS": "*", "WORKERS": "2", "TOKEN_MAX_CONCURRENCY": "2"}, {}),
         ({}, {"tokens.txt": "sk-an-api-key-of-the-service\n"}),
@@ -231,7 +238,7 @@ FAULTS = [
     planted("no-jwt", "note", "1 of 2 do not look like", files={"tokens.txt": f"{GOOD}\n{GOOD[:90]}\n"}),
     planted("expired", "note", "1 of 2 expired", files={"tokens.txt": f"{OLD}\n{GOOD}\n"}),
     planted("all-expired", "wrong", "1 of 1 expired", files={"tokens.txt": f"{OLD}\n"}),
-    planted("soon", "note", "1 of 1 will expire within the hour", files={"tokens.txt": f"{LATE}\n"}),
+    planted("soon", "note", "1 of 1 will expire within the hour", files={"tokens.txt": late}),
     planted(
         "expired-but-renewed",
         "note",

@@ -164,9 +164,8 @@ def _placed(credentials: Credentials, given: Mapping[str, str], base: Path, besi
         # One that is named has its place; only a script may still be beside the one that was started.
         named = name.upper() in given and name != "get_tokens_script"
         candidates = [folder / path.expanduser() for folder in folders]
-        found = (
-            None if named else next(filter(os.path.exists, candidates), None)
-        )  # of what may not be looked into, that it is not there
+        # What lies where this user may not look counts as not there.
+        found = None if named else next(filter(os.path.exists, candidates), None)
         paths[name] = found or candidates[0]
     return credentials.model_copy(update=paths)
 
@@ -198,17 +197,12 @@ def _warnings(
             "texts are put into the question."
         )
     known = {variable.name for variable in variables()} | set(_SIMULATED_STREAM)
-    warnings += [
-        f"{name} in .env is no setting. Did you mean {close[0]}?"
-        for name in written
-        if name not in known and (close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85))
-    ]
     # The environment is full of other programs' variables: only what is a letter away is meant for us.
+    places = ((".env", written, 0.85), ("the environment", [name for name in environ if name not in written], 0.93))
     warnings += [
-        f"{name} in the environment is no setting. Did you mean {close[0]}?"
-        for name in environ
-        if name not in known
-        and name not in written
-        and (close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.93))
+        f"{name} in {place} is no setting. Did you mean {close[0]}?"
+        for place, names, likeness in places
+        for name in names
+        if name not in known and (close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=likeness))
     ]
     return tuple(warnings)
