@@ -47,15 +47,16 @@ class Figures:
     """Medians over the rounds that were kept, by case, step and target. `None` is what was not measured."""
 
     def __init__(self, rounds: Iterable[Round], rows: Iterable[Row] = ()) -> None:
-        everything = list(rounds)
-        self.rounds = [one for one in everything if one.kept]
         self._all: dict[tuple[str, str, str], list[Round]] = {}
-        for one in everything:
+        for one in rounds:
             self._all.setdefault((one.case, one.step, one.target), []).append(one)
-        self._groups: dict[tuple[str, str, str], list[Round]] = {}
-        for one in self.rounds:
-            self._groups.setdefault((one.case, one.step, one.target), []).append(one)
+        kept = {place: [one for one in group if one.kept] for place, group in self._all.items()}
+        self._groups = {place: group for place, group in kept.items() if group}
         self._rows = {(row.case, row.step, row.target): row for row in rows}
+
+    def by_median(self) -> Figures:
+        """The same with each rate by the median."""
+        return _ByMedian((one for group in self._all.values() for one in group), self._rows.values())
 
     def steps(self, case: str) -> list[str]:
         """The case's steps, in the order in which they were measured."""
@@ -104,7 +105,8 @@ class Figures:
 
     def disturbed(self) -> tuple[int, int]:
         """How many rounds stayed disturbed, and how many there are."""
-        return sum(one.disturbed for one in self.rounds), len(self.rounds)
+        rounds = [one for group in self._groups.values() for one in group]
+        return sum(one.disturbed for one in rounds), len(rounds)
 
     def _clients(self, case: str, step: str, target: str) -> int:
         return self._groups[(case, step, target)][0].load.clients
@@ -113,6 +115,13 @@ class Figures:
         found = [value(one) for one in self._groups.get((case, step, target), [])]
         numbers = [number for number in found if number is not None]
         return middle(numbers) if numbers else None
+
+
+class _ByMedian(Figures):
+    """Figures whose rates are what they would be if all answers took the median time."""
+
+    requests_per_second = Figures.requests_at_median
+    events_per_second = Figures.events_at_median
 
 
 def _per_second(one: Round, name: str) -> float:

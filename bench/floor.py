@@ -16,11 +16,11 @@ import aiohttp
 import msgspec
 import uvicorn
 
-HEAD = (
-    b'data: {"id":"chatcmpl-floor","object":"chat.completion.chunk","created":0,"model":"floor","choices":[{"delta":{'
+CHUNK = (
+    b'data: {"id":"chatcmpl-floor","object":"chat.completion.chunk","created":0,"model":"floor",'
+    b'"choices":[{"index":0,"delta":{%b},"finish_reason":%b}]}\n\n'
 )
-TAIL = b'},"index":0,"finish_reason":null}]}\n\n'
-LAST = b'data: {"id":"chatcmpl-floor","object":"chat.completion.chunk","created":0,"model":"floor","choices":[{"delta":{},"index":0,"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'  # noqa: E501
+LAST = CHUNK % (b"", b'"stop"') + b"data: [DONE]\n\n"
 HEADERS = {"Authorization": "Bearer token", "Content-Type": "application/json", "Accept": "text/event-stream"}
 
 
@@ -94,7 +94,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
             found = reader.feed(data)
             if question.stream:
                 encode = msgspec.json.encode
-                frames = [HEAD + b'"%b":%b' % (name.encode(), encode(text)) + TAIL for name, text in found]
+                frames = [CHUNK % (b'"%b":%b' % (name.encode(), encode(text)), b"null") for name, text in found]
                 await send({"type": "http.response.body", "body": b"".join(frames), "more_body": True})
             else:
                 for name, text in found:

@@ -106,10 +106,11 @@ def _circumstances(figures: Figures, about: Circumstances) -> str:
 
 def _bars(figures: Figures) -> str:
     words = {True: "met", False: "**not met**", None: "not measured"}
+    by_median = figures.by_median()
 
     def row(bar: Bar) -> tuple[str, ...]:
-        by_median = number(bar.by_median(figures)) if bar.by_median else ""
-        return bar.name, str(bar), number(bar.value(figures)), words[bar.met(figures)], by_median
+        middle = number(bar.value(by_median)) if bar.is_rate else ""
+        return bar.name, str(bar), number(bar.value(figures)), words[bar.met(figures)], middle
 
     return "## The bars\n\n" + table(("what", "wanted", "measured", "", "by the median"), map(row, BARS))
 

@@ -208,6 +208,9 @@ def test_a_figure_is_the_median_of_the_rounds() -> None:
     assert figures.measured(*at, "latency_ms", "p50") == 4
     assert figures.requests_at_median(*at) == 8000
     assert figures.events_at_median(*at) == 80_000
+    by_median = figures.by_median()
+    assert (by_median.requests_per_second(*at), by_median.events_per_second(*at)) == (8000, 80_000)
+    assert by_median.cpu_us(*at) == 250
     assert figures.cpu_us(*at) == 250
     assert figures.measured("whole", "1 client", "gateway", "latency_ms", "p50") is None
     assert figures.requests_at_median("whole", "1 client", "gateway") is None
@@ -324,7 +327,7 @@ def test_the_report_says_what_was_measured_and_on_what() -> None:
     assert "There is no nginx here." in text
     assert "pool: It ended." in text
     assert "12.5%" in text
-    assert f"0 of {len(everything().rounds)} rounds were kept although" in text
+    assert f"0 of {everything().disturbed()[1]} rounds were kept although" in text
     assert "None" not in text
 
 
