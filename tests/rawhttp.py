@@ -49,7 +49,7 @@ def connected(
     payload = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     sent = {"Host": where.netloc, "Connection": "close", **(headers or {})}
     if payload or method == "POST":
-        sent["Content-Length"] = str(len(payload))
+        sent.setdefault("Content-Length", str(len(payload)))
     head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
     connection = socket.create_connection((where.hostname or "", where.port or 0), timeout=60)
     connection.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + payload)

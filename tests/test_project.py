@@ -31,6 +31,7 @@ ROWS = [
     {"api"},
 ]
 TOP = {
+    "addresses",
     "app",
     "banner",
     "check_command",

@@ -6,6 +6,7 @@ request id ─ internal errors ─ [CORS for /v1] ─ failures ─ gate ─┬�
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -16,17 +17,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from k2think import __version__
+from k2think import NAME, __version__
 from k2think.api.access import Gate, Keys, header
 from k2think.api.admin import admin_router
 from k2think.api.admin.answers import answer_refusals
 from k2think.api.description import describe_generation
-from k2think.api.failures import Failures, answer_failures, internal_error
+from k2think.api.failures import Failures, answer_failures, error_response, internal_error
 from k2think.api.files import files_router
 from k2think.api.generation import ChatCompletions
 from k2think.api.models import models_router
 from k2think.api.operations import operations_router
 from k2think.credentials.worker import ALONE, Worker
+from k2think.errors import GatewayStopping
 from k2think.gateway import Gateway
 from k2think.settings import Settings
 from k2think.telemetry.logs import log_request
@@ -61,7 +63,7 @@ def _web(gateway: Gateway) -> ASGIApp:
         await gateway.close()
 
     app = FastAPI(
-        title="K2Think API Proxy",
+        title=NAME,
         version=__version__,
         summary="An OpenAI-compatible API for MBZUAI's K2-Think reasoning model.",
         lifespan=lifespan,
@@ -79,7 +81,7 @@ def _web(gateway: Gateway) -> ASGIApp:
 
 
 class _Front:
-    """Gives every request its id, and every answer the header with it."""
+    """Gives every request its id, and every answer the header with it; one that is cut off before it began, its end."""
 
     def __init__(self, app: ASGIApp, web: ASGIApp) -> None:
         self._app = app
@@ -89,16 +91,23 @@ class _Front:
         if scope["type"] == "lifespan":
             await self._web(scope, receive, send)
             return
+        begun = False
         request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
         shown = (b"x-request-id", request_id.encode())
 
         async def send_with_id(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [*message.get("headers", ()), shown]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            if not begun:
+                await error_response(GatewayStopping())(scope, receive, send_with_id)
 
 
 class _Doors:

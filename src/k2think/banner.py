@@ -10,19 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from k2think import __version__
+from k2think import NAME, __version__
 from k2think.credentials.accounts import AccountFileUnreadable, read_accounts
-from k2think.credentials.health import Health, PoolSummary
-from k2think.credentials.persistence import KEY
+from k2think.credentials.health import PoolSummary
+from k2think.credentials.persistence import kept_health
 from k2think.credentials.pool import Pool
 from k2think.credentials.token_file import TokenFile, TokenFileUnreadable
 from k2think.settings import Settings
 from k2think.storage.base import StorageUnusable
 from k2think.storage.directory import DirectoryStorage
 
-TITLE = f"K2Think API proxy {__version__}"
+TITLE = f"{NAME} {__version__}"
 GOODBYE = "Ctrl-C stops it."
 
 
@@ -80,9 +78,8 @@ def _summary(settings: Settings, now: float) -> PoolSummary:
     """How the tokens stand, from what the gateway has read too. Raises `TokenFileUnreadable`."""
     credentials = settings.credentials
     pool = Pool(TokenFile(credentials.tokens_file).read(), max_failures=credentials.max_token_failures)
-    with suppress(StorageUnusable, msgspec.MsgspecError, UnicodeDecodeError):  # the log has it
-        kept = DirectoryStorage(settings.storage.state_dir).get(KEY)
-        pool.restore(msgspec.json.decode(kept, type=list[Health]) if kept else [], now)
+    with suppress(StorageUnusable):  # the log has it
+        pool.restore(kept_health(DirectoryStorage(settings.storage.state_dir)), now)
     return pool.summary(now)
 
 

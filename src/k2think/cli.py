@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from k2think import __version__
+from k2think import NAME, __version__
+from k2think.addresses import base_url, nearby
 from k2think.check_command import check
 from k2think.credentials.token_file import TokenFileUnreadable
 from k2think.credentials.worker import Worker
@@ -254,9 +255,8 @@ def health(context: typer.Context, host: Host = None, port: Port = None) -> None
         _is_unwell(str(error))
     if not server.port:
         _is_unwell("PORT is 0, any free port: nobody knows which. Name it with --port.")
-    asked = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - compared, not listened on
-    where = f"http://{f'[{asked}]' if ':' in asked else asked}:{server.port}/health"
-    connection = http.client.HTTPConnection(asked, server.port, timeout=HEALTH_SECONDS)
+    where = f"{base_url(server.host, server.port)}/health"
+    connection = http.client.HTTPConnection(nearby(server.host), server.port, timeout=HEALTH_SECONDS)
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status
@@ -306,7 +306,7 @@ def _cannot_start(error: Exception) -> NoReturn:
 def _demo_banner(url: str) -> str:
     messages = '[{"role": "user", "content": "What is 17 * 23?"}]'
     body = f'{{"model": "MBZUAI-IFM/K2-Think", "stream": true, "messages": {messages}}}'
-    return f"""K2Think API proxy {__version__}, demo: the answers are simulated; no model and no service is behind them.
+    return f"""{NAME} {__version__}, demo: the answers are simulated; no model and no service is behind them.
 
   base URL  {url}/v1
   API key   {DEMO_KEY}

@@ -16,6 +16,7 @@
     │   │   ├── FileTooLarge         413  one file is over MAX_FILE_MB
     │   │   └── NoRoomForFile        413  all files together would be over FILES_QUOTA_MB
     │   └── UnsupportedMediaType     415
+    ├── GatewayStopping              503  the gateway is being stopped, and waits for this answer no longer
     ├── Overloaded                   503  no place in the queue
     ├── NoCredential                 503  no token that could be used now (429 when all of them are rate-limited)
     │   └── UpstreamIncident         503  the service fails for every token; one request at a time tries it
@@ -213,6 +214,16 @@ class UnsupportedMediaType(ClientError):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class GatewayStopping(GatewayError):
+    """The gateway is being stopped and has waited for this answer as long as it may."""
+
+    status = 503
+    code = "gateway_stopping"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is stopping. Ask again in a moment.")
 
 
 class Overloaded(GatewayError):

@@ -1,7 +1,7 @@
 """Runs ASGI apps on sockets: uvicorn, set up for streams, and an address that is taken told in one line.
 
-How it stops: it accepts no more, running answers have so many seconds to end (`drain`), those that are left are told
-that they are cut off. Ctrl-C once more does that at once.
+How it stops: it accepts no more, running answers have so many seconds to end (`drain`), those that are left are
+cancelled, which is when an app tells its client. Ctrl-C once more does that at once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeAlias
 
 import uvicorn
 
-from k2think.errors import GatewayError
-from k2think.wire.openai_chat.outbound import error_body, error_frame
+from k2think.addresses import base_url
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +31,6 @@ AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 BACKLOG = 2048
 YOUNG_OBJECTS = 20_000  # some two megabytes of them
 IDLE_SECONDS = 75  # longer than the pools of proxies and clients keep a connection, so that they close it and not we
-GOODBYE_SECONDS = 1.0
-"""Seconds that a client has to take what it is told when its answer is cut off."""
 CUT_SECONDS = 3
 """Seconds beside the time for running answers, after which nothing is waited for any more."""
 
@@ -81,8 +78,7 @@ def _bound(host: str, port: int, *, beside: bool = False) -> socket.socket:
 def url_of(listener: socket.socket) -> str:
     """The listener's base URL as seen from this machine."""
     host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared, not listened on
-    return f"http://{shown}:{port}"
+    return base_url(host, port)
 
 
 def run(app: AsgiApp, listener: socket.socket, on_ready: Callable[[], None], *, drain: float) -> None:
@@ -124,13 +120,12 @@ def running_beside(app: AsgiApp, listener: socket.socket, *, drain: float) -> It
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it is ready, and to the clients when it can wait for their answers no longer."""
+    """Uvicorn that says when it is ready, and lets the app end answers for which it can wait no longer."""
 
     def __init__(self, app: AsgiApp, on_ready: Callable[[], None], drain: float) -> None:
-        self._endings = _Endings(app)
         super().__init__(
             uvicorn.Config(
-                self._endings,
+                app,
                 interface="asgi3",
                 lifespan="on",
                 ws="none",
@@ -164,62 +159,12 @@ class _Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
     def _cut_off(self) -> None:
-        """End all answers that are still running."""
-        self._endings.begun = True
+        """Cancel all answers that are still running."""
         running = list(self.server_state.tasks)
         if running:
             logger.warning("stopping: running answers that are cut off: %d (DRAIN_TIMEOUT)", len(running))
         for task in running:
             task.cancel()
-
-
-class _Endings:
-    """Around an app whose server may stop in the middle of answers: their clients are told, and nothing is torn off.
-
-    Once `begun`, a request that is cancelled ends with an error in OpenAI's shape.
-    """
-
-    def __init__(self, app: AsgiApp) -> None:
-        self.begun = False
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        head: Any = None
-        complete = False
-
-        def noting(message: Any) -> Any:
-            nonlocal head, complete
-            if message["type"] == "http.response.start":
-                head = message
-            elif not message.get("more_body"):
-                complete = True
-            return send(message)
-
-        try:
-            await self._app(scope, receive, noting)
-        except asyncio.CancelledError:
-            if not self.begun:
-                raise
-            if not complete:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(GOODBYE_SECONDS):
-                        await _say_goodbye(head, send)
-
-
-async def _say_goodbye(head: Any, send: Any) -> None:
-    error = GatewayError("The gateway is stopping. Ask again in a moment.", status=503, code="gateway_stopping")
-    if head is None:
-        body = error_body(error)
-        headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
-        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": error.status, "headers": encoded})
-        await send({"type": "http.response.body", "body": body})
-    elif any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in head["headers"]):
-        await send({"type": "http.response.body", "body": error_frame(error)})
-    # Of any other answer the rest is missing, and the client sees that from the connection's end.
 
 
 def leave(_signal: int, _frame: FrameType | None) -> None:

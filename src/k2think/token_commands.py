@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from k2think.addresses import base_url
 from k2think.credentials.credential import Credential
 from k2think.credentials.token_file import TokenFile, TokenFileUnreadable, UpdateUnusable
 from k2think.settings import Settings, SettingsError
@@ -119,10 +120,10 @@ def reset_tokens(
     from k2think.credentials.health import UnknownToken
     from k2think.storage.base import StorageUnusable
     from k2think.terminal import plain
-    from k2think.token_reset import ResetRefused, reset_in_gateway, reset_kept, url_of_gateway
+    from k2think.token_reset import ResetRefused, reset_in_gateway, reset_kept
 
     settings = _settings(context)
-    url = url_of_gateway(settings)
+    url = base_url(settings.server.host, settings.server.port)
     try:
         standing = asyncio.run(reset_in_gateway(settings, index))
         if standing is not None:

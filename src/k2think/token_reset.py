@@ -9,17 +9,16 @@ from dataclasses import dataclass
 
 import msgspec
 
+from k2think import NAME
+from k2think.addresses import base_url
 from k2think.credentials.credential import Credential
-from k2think.credentials.health import Health
-from k2think.credentials.persistence import KEY
+from k2think.credentials.persistence import KEY, HealthDamaged, kept_health
 from k2think.credentials.pool import Pool
 from k2think.errors import UpstreamError
 from k2think.settings import Settings
 from k2think.storage.directory import DirectoryStorage
 from k2think.upstreams.transport import Patience, Transport
 
-NAME = "K2Think API Proxy"
-"""How a gateway names itself at `/`."""
 MAX_ANSWER = 64 * 1024
 PATIENCE = Patience(connect=5, first_event=30, silence=30, total=60)
 """Towards this machine."""
@@ -58,19 +57,11 @@ class _Answer(msgspec.Struct):
     error: _Error | None = None
 
 
-def url_of_gateway(settings: Settings) -> str:
-    """Where a gateway with these settings is to be found from this machine."""
-    host = settings.server.host
-    if host in {"0.0.0.0", "::", "localhost"}:  # noqa: S104 - compared, not listened on
-        host = "127.0.0.1"
-    return f"http://[{host}]:{settings.server.port}" if ":" in host else f"http://{host}:{settings.server.port}"
-
-
 async def reset_in_gateway(settings: Settings, index: int | None) -> Standing | None:
     """Reset a token, or all, in the gateway that runs here; None if there is none. Raises `ResetRefused`."""
     if not settings.server.port:
         return None  # the system's choice, which is known to nobody else
-    base = url_of_gateway(settings)
+    base = base_url(settings.server.host, settings.server.port)
     transport = Transport(patience=PATIENCE, max_connections=1)
     await transport.start()
     try:
@@ -99,9 +90,9 @@ def reset_kept(settings: Settings, credentials: Sequence[Credential], index: int
     storage = DirectoryStorage(settings.storage.state_dir)
     now = time.time()
     pool = Pool(credentials, max_failures=settings.credentials.max_token_failures)
-    kept = storage.get(KEY)
-    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):  # no gateway could read it, it would begin anew
-        pool.restore(msgspec.json.decode(kept, type=list[Health]) if kept else [], now)
+    kept = storage.get(KEY) is not None
+    with contextlib.suppress(HealthDamaged):  # no gateway could read it, it would begin anew
+        pool.restore(kept_health(storage), now)
     if index is None:
         pool.reset_all()
     else:

@@ -7,7 +7,7 @@ import math
 import secrets
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -19,7 +19,7 @@ from k2think.dialogue.events import Usage
 from k2think.dialogue.prompt import Prompt
 from k2think.engine.attachments import Attachments
 from k2think.engine.engine import Engine
-from k2think.errors import GatewayError, MethodNotAllowed
+from k2think.errors import GatewayError, GatewayStopping, MethodNotAllowed
 from k2think.settings import Settings
 from k2think.telemetry.logs import log_generation
 from k2think.telemetry.recent import Recent
@@ -28,6 +28,9 @@ from k2think.together import together
 from k2think.wire.openai_chat import outbound
 from k2think.wire.openai_chat.inbound import Question, to_question
 from k2think.wire.openai_chat.schema import decode
+
+GOODBYE_SECONDS = 1.0
+"""Seconds that a client has to take what it is told when its stream is cut off."""
 
 
 class ChatCompletions:
@@ -85,6 +88,13 @@ class ChatCompletions:
                 raise
             await stream.end(outbound.error_frame(error))
             _ended(answer.trace, 200, f"broke off: {error.code}")
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            if not stream.started:
+                raise
+            _ended(answer.trace, 200, "cut off: the gateway stops")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await stream.end(outbound.error_frame(GatewayStopping()))
         else:
             await stream.end(last)
             _ended(answer.trace, 200, "complete")

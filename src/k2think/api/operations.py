@@ -8,7 +8,7 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from k2think import __version__
+from k2think import NAME, __version__
 from k2think.credentials.keeper import Keeper
 
 
@@ -22,7 +22,7 @@ def operations_router(keeper: Keeper) -> APIRouter:
     async def root() -> Response:
         return JSONResponse(
             {
-                "name": "K2Think API Proxy",
+                "name": NAME,
                 "version": __version__,
                 "description": "An OpenAI-compatible API for MBZUAI's K2-Think reasoning model.",
                 "endpoints": {

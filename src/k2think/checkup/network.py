@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from threading import Thread
 from urllib.parse import urlsplit
 
+from k2think import NAME
+from k2think.addresses import nearby
 from k2think.checkup.finding import Finding
 from k2think.listening import AddressUnusable, listen
 from k2think.settings import Server, Upstream
 
 PATIENCE = 5.0
 """Seconds for all connections, which are tried at once; and for what uses our port to say its name."""
-OUR_NAME = "K2Think API Proxy"
-"""How a gateway calls itself at `/`."""
 MAX_ANSWER = 64 * 1024
 
 
@@ -55,7 +55,7 @@ def _unusable(host: str, port: int, error: OSError) -> Finding:
     if error.errno == errno.EADDRINUSE and _is_ours(host, port):
         return Finding(
             "note",
-            f"PORT: a {OUR_NAME} is running on {host}, port {port} already.",
+            f"PORT: a {NAME} is running on {host}, port {port} already.",
             "Stop it before you start another, or set another PORT for that one.",
         )
     if error.errno == errno.EADDRINUSE:
@@ -77,8 +77,7 @@ def _unusable(host: str, port: int, error: OSError) -> Finding:
 
 def _is_ours(host: str, port: int) -> bool:
     """Whether what has the port is a gateway of ours. The question stays on this machine."""
-    nearby = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
-    connection = http.client.HTTPConnection(nearby, port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(nearby(host), port, timeout=PATIENCE)
     try:
         connection.request("GET", "/")
         said = json.loads(connection.getresponse().read(MAX_ANSWER))
@@ -86,7 +85,7 @@ def _is_ours(host: str, port: int) -> bool:
         return False
     finally:
         connection.close()
-    return isinstance(said, dict) and said.get("name") == OUR_NAME
+    return isinstance(said, dict) and said.get("name") == NAME
 
 
 def check_connections(upstream: Upstream) -> Generator[Finding, None, bool]:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 from collections.abc import Generator, Iterator, Sequence
 
-import msgspec
-from msgspec import Struct
-
 from k2think.checkup.finding import Finding, State
-from k2think.credentials.credential import MAX_JWT, Credential
+from k2think.credentials.credential import Credential, claims_of
 from k2think.credentials.token_file import TokenFile, TokenFileUnreadable
 from k2think.settings import Settings
 
@@ -21,12 +16,6 @@ SKEW = 60.0
 """Seconds that two right clocks may differ."""
 API_KEY = "sk-"
 """What an API key of the web service begins with; it serves as a token, but is no JWT."""
-
-
-class _Issued(Struct, frozen=True):
-    """When a token was made (Unix seconds), if it says so."""
-
-    iat: float | None = None
 
 
 def check_tokens(settings: Settings, now: float) -> Generator[Finding, None, tuple[Credential, ...]]:
@@ -108,7 +97,7 @@ def _unusable(tokens: Sequence[Credential], now: float, *, automatic: bool) -> I
 
 def _clock(tokens: Sequence[Credential], now: float) -> Iterator[Finding]:
     """The service's clock as its tokens tell it: whoever was made later than now shows that this clock is behind."""
-    issued = (claims.iat for token in tokens if (claims := _issued(token.secret)) and claims.iat is not None)
+    issued = (claims.iat for token in tokens if (claims := claims_of(token.secret)) and claims.iat is not None)
     ahead = [at - now for at in issued if at > now + SKEW]
     if ahead:
         minutes = max(ahead) / 60
@@ -130,16 +119,4 @@ def _can_be_sent(secret: str) -> bool:
 
 
 def _looks_right(secret: str) -> bool:
-    return secret.startswith(API_KEY) or _issued(secret) is not None
-
-
-def _issued(secret: str) -> _Issued | None:
-    """What a token that is a JWT says of its making; None of any other."""
-    parts = secret.split(".")
-    if len(parts) != 3 or len(secret) > MAX_JWT:
-        return None
-    payload = parts[1]
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=_Issued)
-    except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError):
-        return None
+    return secret.startswith(API_KEY) or claims_of(secret) is not None

@@ -32,7 +32,7 @@ class Credential(Struct, frozen=True):
     @classmethod
     def of(cls, secret: str) -> Credential:
         """Make the credential of a token."""
-        claims = claims_of(secret)
+        claims = claims_of(secret) or Claims()
         return cls(
             id=hashlib.sha256(secret.encode()).hexdigest()[:12],
             secret=secret,
@@ -51,22 +51,23 @@ class Credential(Struct, frozen=True):
 
 
 class Claims(Struct, frozen=True):
-    """What a session token says of itself: the user, and when it expires (Unix seconds)."""
+    """What a session token says of itself: the user, when it expires and when it was made (Unix seconds)."""
 
     id: str | None = None
     exp: float | None = None
+    iat: float | None = None
 
 
-def claims_of(secret: str) -> Claims:
-    """Read a token that is a JWT; any other says nothing. Unverified, so believed only of itself."""
+def claims_of(secret: str) -> Claims | None:
+    """Read a token that is a JWT; None of any other. Unverified, so believed only of itself."""
     parts = secret.split(".")
     if len(parts) != 3 or len(secret) > MAX_JWT:
-        return Claims()
+        return None
     payload = parts[1]
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=Claims)
     except (ValueError, binascii.Error, msgspec.MsgspecError, RecursionError):
-        return Claims()
+        return None
 
 
 class Account(Struct, frozen=True):

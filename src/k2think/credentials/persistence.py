@@ -19,6 +19,19 @@ PAUSE = 0.5
 """Seconds between two savings; the first after a quiet time is at once."""
 
 
+class HealthDamaged(StorageUnusable):
+    """What was kept cannot be read."""
+
+
+def kept_health(storage: Storage) -> list[Health]:
+    """What the last run knew of its tokens; nothing, if there was none. Raises `StorageUnusable`."""
+    kept = storage.get(KEY)
+    try:
+        return msgspec.json.decode(kept, type=list[Health]) if kept else []
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise HealthDamaged(str(error)) from error
+
+
 class Persistence:
     """Saves what is to be known of the tokens whenever it has changed."""
 
@@ -30,9 +43,8 @@ class Persistence:
     def restore(self) -> None:
         """Take up what was kept. What cannot be read is left alone: the tokens then begin anew."""
         try:
-            kept = self._storage.get(KEY)
-            health = msgspec.json.decode(kept, type=list[Health]) if kept else []
-        except (StorageUnusable, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            health = kept_health(self._storage)
+        except StorageUnusable as error:
             logger.warning("the tokens' health of the last run cannot be read: %s", error)
             return
         self._keeper.pool.restore(health, time.time())

@@ -88,7 +88,7 @@ def text_of(default: Any) -> str:
 
 def example() -> str:
     """A complete `.env`: what must be filled in stands open, everything else stands as a comment with its default."""
-    lines = ["# Settings of the K2Think API proxy. Copy this file to .env and fill in VALID_API_KEY."]
+    lines = ["# Settings of the K2Think API Proxy. Copy this file to .env and fill in VALID_API_KEY."]
     lines += ["# All the rest is optional: a line with a # in front shows the default."]
     title = ""
     for variable in variables():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import groupby
 
 from k2think.settings.example import SECTIONS, Variable, variables
 
@@ -38,31 +39,23 @@ _ENTITIES = {"<": "&lt;", "*": "\\*", "|": "\\|"}
 def reference() -> str:
     """The page: a table for each section, in the order of `.env.example`."""
     lines = [_BEGINNING]
-    title = ""
-    for variable in variables():
-        if variable.section != title:
-            title = variable.section
-            lines += [
-                f"## {title.capitalize()}",
-                "",
-                _plain(SECTIONS[title].__doc__ or ""),
-                "",
-                "| setting | default | meaning | what may stand there |",
-                "|---|---|---|---|",
-            ]
-        lines.append(_row(variable))
-        if variable.name == _last_of(title):
-            lines.append("")
+    for title, section in groupby(variables(), lambda variable: variable.section):
+        lines += [
+            f"## {title.capitalize()}",
+            "",
+            _plain(SECTIONS[title].__doc__ or ""),
+            "",
+            "| setting | default | meaning | what may stand there |",
+            "|---|---|---|---|",
+            *map(_row, section),
+            "",
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _row(variable: Variable) -> str:
     default = f"`{variable.default}`" if variable.default else ""
     return f"| `{variable.name}` | {default} | {_plain(variable.description)} | {_plain(variable.allowed)} |"
-
-
-def _last_of(section: str) -> str:
-    return [*SECTIONS[section].model_fields][-1].upper()
 
 
 def _plain(text: str) -> str:

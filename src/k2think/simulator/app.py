@@ -20,6 +20,7 @@ see `script`. Not here: saved chats, the socket. Plain ASGI, since faults need t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
@@ -78,6 +79,8 @@ class Simulator:
             try:
                 await handler(exchange, self.state)
             except ClientLeft:
+                return
+            except asyncio.CancelledError:  # the server stops and waits no longer: whoever asked sees it break off
                 return
         else:
             await send({"type": "websocket.close"})

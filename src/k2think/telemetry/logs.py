@@ -29,18 +29,21 @@ class Event:
         raise NotImplementedError
 
 
-class _OneLine(logging.Formatter):
-    """Lets nobody write lines or terminal commands of their own into the log: names and words come from outside."""
+class _Clocked(logging.Formatter):
+    """Formats the time, to the second, once a second: that costs the library as much as the rest of a line."""
 
     _second = 0
     _clock = ""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the library's name
-        """The time of day; the library's costs as much as the rest of a line, and changes once a second."""
         second = int(record.created)
         if second != self._second:
             self._second, self._clock = second, super().formatTime(record, datefmt)
         return self._clock
+
+
+class _OneLine(_Clocked):
+    """Lets nobody write lines or terminal commands of their own into the log: names and words come from outside."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         line = super().formatMessage(record)
@@ -57,11 +60,10 @@ class _Coloured(_OneLine):
         return f"{RED if record.levelno >= logging.ERROR else YELLOW}{line}{PLAIN}"
 
 
-class _Json(logging.Formatter):
+class _Json(_Clocked):
     """One object a line, in ASCII, so that nothing that is written into it can be taken for another line."""
 
-    _second = 0
-    _clock = ""
+    converter = staticmethod(time.gmtime)
 
     def __init__(self, worker: int | None) -> None:
         super().__init__()
@@ -69,11 +71,8 @@ class _Json(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        second = int(record.created)
-        if second != self._second:
-            self._second, self._clock = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         line: dict[str, Any] = {
-            "time": f"{self._clock}.{int((record.created - second) * 1000):03d}Z",
+            "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.created % 1 * 1000):03d}Z",
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
