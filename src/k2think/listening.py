@@ -41,8 +41,18 @@ class AddressUnusable(Exception):
 
 def listen(host: str, port: int) -> socket.socket:
     """Take the address; port 0 is any free one. Raises `AddressUnusable`."""
-    try:
+    with _telling(host, port):
         return _bound(host, port)
+
+
+@contextmanager
+def _telling(host: str, port: int) -> Iterator[None]:
+    """Say in `AddressUnusable` what keeps an address from being taken."""
+    try:
+        yield
+    except UnicodeError as error:
+        reason = f"Cannot listen on {host}, which is no name of a machine. HOST must be an address of this machine."
+        raise AddressUnusable(reason) from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             reason = f"Port {port} is taken on {host}. Stop what uses it, or choose another, such as --port {port + 1}."
@@ -65,7 +75,9 @@ def listen_several(host: str, port: int, count: int) -> list[socket.socket]:
         # Only now may others be bound beside it, and only by this user: another gateway begins with a listener that
         # does not allow it, as this one did, and is told that the port is taken.
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        return [first, *(_bound(host, first.getsockname()[1], beside=True) for _ in range(1, count))]
+        port = first.getsockname()[1]
+        with _telling(host, port):
+            return [first, *(_bound(host, port, beside=True) for _ in range(1, count))]
     return [first, *(first.dup() for _ in range(1, count))]
 
 

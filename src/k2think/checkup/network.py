@@ -44,9 +44,7 @@ def check_address(server: Server) -> Iterator[Finding]:
         listen(host, port).close()
     except AddressUnusable as error:
         cause = error.__cause__
-        yield _unusable(host, port, cause if isinstance(cause, OSError) else OSError())
-    except UnicodeError:
-        yield _unusable(host, port, OSError(None, "no name of a machine"))
+        yield _unusable(host, port, cause if isinstance(cause, OSError) else OSError(None, "no name of a machine"))
     else:
         yield Finding("ok", f"Address: {host}, " + (f"port {port} is free" if port else "any free port"))
 
