@@ -230,8 +230,8 @@ def test_a_client_that_leaves_is_noticed(
         connection.recv(100)
     until(lambda: app.state.open == {EMAIL: 1})
     connection.close()
-    until(lambda: [record.ending for record in app.state.records] == ["cancelled"])
-    assert app.state.totals.cancelled == 1 and not app.state.open
+    until(lambda: app.state.totals.cancelled == 1 and not app.state.open)
+    assert [record.ending for record in app.state.records] == ["cancelled"]
 
 
 def test_headers_come_before_the_first_event(base: str) -> None:
