@@ -22,7 +22,7 @@ from k2think.api.access import Gate, Keys, header
 from k2think.api.admin import admin_router
 from k2think.api.admin.answers import answer_refusals
 from k2think.api.description import describe_generation
-from k2think.api.failures import Failures, answer_failures, error_response, internal_error
+from k2think.api.failures import Failures, answer_failures, internal_error
 from k2think.api.files import files_router
 from k2think.api.generation import ChatCompletions
 from k2think.api.models import models_router
@@ -81,7 +81,7 @@ def _web(gateway: Gateway) -> ASGIApp:
 
 
 class _Front:
-    """Gives every request its id, and every answer the header with it; one that is cut off before it began, its end."""
+    """Gives every request its id, and every answer the header with it."""
 
     def __init__(self, app: ASGIApp, web: ASGIApp) -> None:
         self._app = app
@@ -91,23 +91,16 @@ class _Front:
         if scope["type"] == "lifespan":
             await self._web(scope, receive, send)
             return
-        begun = False
         request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
         shown = (b"x-request-id", request_id.encode())
 
         async def send_with_id(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 message["headers"] = [*message.get("headers", ()), shown]
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_with_id)
-        except asyncio.CancelledError:  # the server stops, and waits no longer
-            if not begun:
-                await error_response(GatewayStopping())(scope, receive, send_with_id)
+        await self._app(scope, receive, send_with_id)
 
 
 class _Doors:
@@ -150,7 +143,7 @@ class _Logged:
             await self._app(scope, receive, send)
             return
         started_at = time.monotonic()
-        status = 500
+        status: int | None = None
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -158,7 +151,12 @@ class _Logged:
                 status = message["status"]
             await send(message)
 
+        failed = 500
         try:
             await self._app(scope, receive, noting)
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            if status is None:
+                failed = GatewayStopping.status
+                raise GatewayStopping from None
         finally:
-            log_request(scope["method"], scope["path"], status, started_at, scope["state"]["request_id"])
+            log_request(scope["method"], scope["path"], status or failed, started_at, scope["state"]["request_id"])

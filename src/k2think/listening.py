@@ -1,7 +1,8 @@
 """Runs ASGI apps on sockets: uvicorn, set up for streams, and an address that is taken told in one line.
 
 How it stops: it accepts no more, running answers have so many seconds to end (`drain`), those that are left are
-cancelled, which is when an app tells its client. Ctrl-C once more does that at once.
+cancelled, which is when an app tells its client. The same signal once more does that at once, a third one ends the
+process.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 BACKLOG = 2048
 YOUNG_OBJECTS = 20_000  # some two megabytes of them
 IDLE_SECONDS = 75  # longer than the pools of proxies and clients keep a connection, so that they close it and not we
+TEAR_SECONDS = 1.5
+"""Seconds after answers were cut off until connections are torn off whose clients do not take what they were told."""
 CUT_SECONDS = 3
-"""Seconds beside the time for running answers, after which nothing is waited for any more."""
+"""Seconds beside the time for running answers, after which no client is waited for any more."""
 
 
 class AddressUnusable(Exception):
@@ -152,8 +155,18 @@ class _Server(uvicorn.Server):
         )
         self._on_ready = on_ready
         self._drain = drain
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig not in self._captured_signals:
+            super().handle_exit(sig, frame)
+            return
+        signal.signal(sig, signal.SIG_DFL)
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._hurry)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started and not self.should_exit:
             self._on_ready()
@@ -161,22 +174,28 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self.server_state.tasks:
             logger.info("stopping: running answers have %g s to end; Ctrl-C once more cuts them off", self._drain)
-        end = asyncio.get_running_loop().call_later(self._drain, self._cut_off)
+        end = asyncio.get_running_loop().call_later(self._drain, self._cut_off, " (DRAIN_TIMEOUT)")
         try:
             await super().shutdown(sockets)
         finally:
             end.cancel()
-        if self.force_exit:  # uvicorn would tear off the answers, and leave what the app still has to save
-            self._cut_off()
-            await self.lifespan.shutdown()
 
-    def _cut_off(self) -> None:
+    def _hurry(self) -> None:
+        self._drain = 0.0
+        self._cut_off()
+
+    def _cut_off(self, why: str = "") -> None:
         """Cancel all answers that are still running."""
         running = list(self.server_state.tasks)
         if running:
-            logger.warning("stopping: running answers that are cut off: %d (DRAIN_TIMEOUT)", len(running))
+            logger.warning("stopping: running answers that are cut off: %d%s", len(running), why)
         for task in running:
             task.cancel()
+        asyncio.get_running_loop().call_later(TEAR_SECONDS, self._tear_off)
+
+    def _tear_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def leave(_signal: int, _frame: FrameType | None) -> None:

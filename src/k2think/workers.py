@@ -44,7 +44,7 @@ def supervise(
     *,
     drain: float,
 ) -> int:
-    """Serve with a worker on each of the listeners until Ctrl-C or SIGTERM; the same one again ends all at once.
+    """Serve with a worker on each of the listeners until Ctrl-C or SIGTERM; the same one again cuts off all answers.
 
     `build` makes the app of the worker with this number, in its process. `on_ready` is called once all of them answer
     requests. Running answers have `drain` seconds to end. Gives the exit code: `STOPPED`, or `CANNOT_START` where a
@@ -137,14 +137,20 @@ class _Supervisor:
         return STOPPED
 
     def stop(self) -> None:
-        """End all workers: with time for running answers, or at once where the same signal came twice."""
+        """End all workers: with time for running answers, without where a signal came again, hard after a third one."""
         for place in self._places:
             place.listener.close()
         self._tell(BaseProcess.terminate)
         end = time.monotonic() + self._drain + CLOSING_SECONDS
+        hurried = False
         while self._running():
+            repeated = len(self._signals) - len(set(self._signals))
+            if repeated and not hurried:
+                hurried = True
+                self._tell(BaseProcess.terminate)
+                end = min(end, time.monotonic() + CLOSING_SECONDS)
             left = end - time.monotonic()
-            if left <= 0 or len(self._signals) > len(set(self._signals)):
+            if left <= 0 or repeated > 1:
                 self._tell(BaseProcess.kill)
                 left = CLOSING_SECONDS
             self._ended(self._wait(left))

@@ -19,7 +19,7 @@ from waiting import until
 from k2think.app import create_app
 from k2think.listening import listen, running_beside, url_of
 from k2think.settings import Settings
-from k2think.simulator.app import create_simulator, mint_token
+from k2think.simulator.app import SimulatorOptions, create_simulator, mint_token
 
 LARGE = 24 * 1024 * 1024
 """Bytes; more than a client's and our own socket keep of an answer that nobody reads."""
@@ -30,7 +30,7 @@ class Stopping:
     """A gateway that is stopped while answers are running."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
-        self.simulator = create_simulator()
+        self.simulator = create_simulator(SimulatorOptions(models=(MODEL,)))
         upstream = stack.enter_context(serving(self.simulator))
         (directory / "tokens.txt").write_text(mint_token("one@example.com"))
         environ = {"VALID_API_KEY": KEY, "K2THINK_API_URL": f"{upstream}/api/chat/completions"}
@@ -48,9 +48,13 @@ class Stopping:
         until(lambda: self.simulator.state.chats)
         return connection
 
+    def stop(self) -> None:
+        """Stop and wait for it."""
+        self._server.close()
+
     def rest_of(self, connection: socket.socket) -> RawAnswer:
         """Stop; then all that arrives."""
-        self._server.close()
+        self.stop()
         data = b""
         while part := connection.recv(65536):
             data += part
@@ -91,15 +95,28 @@ def test_an_answer_that_has_not_begun_is_an_error(stopping: Stopping, caplog: py
     assert line.endswith(str(answer.header("x-request-id")))
 
 
-def test_a_request_that_is_still_arriving_is_answered(stopping: Stopping) -> None:
+def test_a_request_that_is_still_arriving_is_answered(stopping: Stopping, caplog: pytest.LogCaptureFixture) -> None:
     headers = HEADERS | {
         "Content-Type": "multipart/form-data; boundary=B",
         "Content-Length": "1000",
         "Expect": "100-continue",
+        "Origin": "https://example.com",
     }
     with connected(stopping.url, "POST", "/v1/files", headers=headers) as connection:
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        is_told(stopping.rest_of(connection))
+        answer = stopping.rest_of(connection)
+    is_told(answer)
+    assert answer.header("access-control-allow-origin") == "*"
+    assert any(line.startswith("POST /v1/files 503 ") for line in caplog.messages)
+
+
+def test_a_client_that_takes_nothing_holds_nothing_up(stopping: Stopping, caplog: pytest.LogCaptureFixture) -> None:
+    with stopping.ask("[[tokens=2000000]]", stream=True) as connection:
+        connection.recv(1, socket.MSG_PEEK)
+        stopping.stop()
+    (line,) = chat_lines(caplog)
+    assert " 200 cut off: the gateway stops stream " in line
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def is_told(answer: RawAnswer) -> None:

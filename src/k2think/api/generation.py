@@ -29,8 +29,7 @@ from k2think.wire.openai_chat import outbound
 from k2think.wire.openai_chat.inbound import Question, to_question
 from k2think.wire.openai_chat.schema import decode
 
-GOODBYE_SECONDS = 1.0
-"""Seconds that a client has to take what it is told when its stream is cut off."""
+CUT_OFF = "cut off: the gateway stops"
 
 
 class ChatCompletions:
@@ -66,9 +65,9 @@ class ChatCompletions:
             raise
         except HungUp:
             _ended(trace, 499, "client hung up")
-        except asyncio.CancelledError:
-            _ended(trace, 503, "cut off: the gateway stops")
-            raise
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            _ended(trace, GatewayStopping.status, CUT_OFF)
+            raise GatewayStopping from None
 
     async def _whole(self, answer: _Answer, receive: Receive, send: Send) -> None:
         async with Attendant(receive, answer.trace, keepalive=self._keepalive):
@@ -80,24 +79,23 @@ class ChatCompletions:
 
     async def _stream(self, answer: _Answer, receive: Receive, send: Send) -> None:
         stream = EventStream(send)
+        ending = "complete"
         try:
-            async with Attendant(receive, answer.trace, stream, keepalive=self._keepalive):
-                last = await answer.stream(stream)
-        except GatewayError as error:
-            if not stream.started:
-                raise
-            await stream.end(outbound.error_frame(error))
-            _ended(answer.trace, 200, f"broke off: {error.code}")
-        except asyncio.CancelledError:  # the server stops, and waits no longer
-            if not stream.started:
-                raise
-            _ended(answer.trace, 200, "cut off: the gateway stops")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GOODBYE_SECONDS):
-                    await stream.end(outbound.error_frame(GatewayStopping()))
-        else:
+            try:
+                async with Attendant(receive, answer.trace, stream, keepalive=self._keepalive):
+                    last = await answer.stream(stream)
+            except GatewayError as error:
+                if not stream.started:
+                    raise
+                last, ending = outbound.error_frame(error), f"broke off: {error.code}"
             await stream.end(last)
-            _ended(answer.trace, 200, "complete")
+        except asyncio.CancelledError:
+            if not stream.started:
+                raise
+            ending = CUT_OFF
+            with suppress(asyncio.CancelledError):  # this too is waited for only so long
+                await stream.end(outbound.error_frame(GatewayStopping()))
+        _ended(answer.trace, 200, ending)
 
 
 def _ended(trace: Trace, status: int, ending: str) -> None:
