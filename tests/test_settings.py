@@ -49,6 +49,30 @@ def test_a_key_alone_is_enough_and_the_rest_has_the_documented_defaults(tmp_path
     assert settings.warnings == ()
 
 
+def test_tokens_that_are_to_be_made_lie_beside_the_accounts(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "accounts.txt").touch()
+    found = Settings.load(KEY, directory=tmp_path)
+    assert found.credentials.tokens_file == data / "tokens.txt"
+    (tmp_path / "tokens.txt").touch()
+    assert Settings.load(KEY, directory=tmp_path).credentials.tokens_file == tmp_path / "tokens.txt"
+    named = Settings.load(KEY | {"TOKENS_FILE": "mine.txt"}, directory=tmp_path)
+    assert named.credentials.tokens_file == tmp_path / "mine.txt"
+
+
+def test_a_second_file_of_the_same_use_is_told_of(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for folder in (tmp_path, data):
+        (folder / "tokens.txt").touch()
+    settings = Settings.load(KEY, directory=tmp_path)
+    assert settings.credentials.tokens_file == tmp_path / "tokens.txt"
+    (warning,) = settings.warnings
+    assert str(data / "tokens.txt") in warning and "TOKENS_FILE" in warning
+    assert Settings.load(KEY | {"TOKENS_FILE": "data/tokens.txt"}, directory=tmp_path).warnings == ()
+
+
 def test_a_missing_key_is_told_with_its_remedy(tmp_path: Path) -> None:
     message = str(faults({}, tmp_path)["VALID_API_KEY"])
     assert message.startswith("VALID_API_KEY is not set. Put VALID_API_KEY=sk-")

@@ -99,12 +99,18 @@ def serve(context: typer.Context, host: Host = None, port: Port = None) -> None:
     from k2think.banner import GOODBYE, TITLE, banner
     from k2think.listening import AddressUnusable, listen_several, run, url_of
 
+    def cannot_start(error: Exception) -> NoReturn:
+        if not for_programs:
+            _cannot_start(error)
+        logger.critical("%s", error)
+        raise SystemExit(2) from None
+
     count, drain = settings.server.workers, settings.server.drain_timeout
     try:
         alone = create_app(settings) if count == 1 else None
         listeners = listen_several(settings.server.host, settings.server.port, count)
     except (TokenFileUnreadable, AddressUnusable) as error:
-        _cannot_start(error)
+        cannot_start(error)
     for warning in settings.warnings:
         if for_programs:
             logger.warning("%s", warning)
@@ -132,7 +138,7 @@ def serve(context: typer.Context, host: Host = None, port: Port = None) -> None:
         try:
             return create_app(settings, worker=Worker(number, count))
         except TokenFileUnreadable as error:
-            _cannot_start(error)
+            cannot_start(error)
 
     raise typer.Exit(supervise(worker, listeners, ready, drain=drain))
 
@@ -235,11 +241,12 @@ def simulate(
         vision=vision,
     )
     try:
+        simulator = create_simulator(options)
         listener = listen(host, port)
-    except AddressUnusable as error:
+    except (ValueError, AddressUnusable) as error:
         _cannot_start(error)
     run(
-        create_simulator(options),
+        simulator,
         listener,
         lambda: typer.echo(f"Simulated K2-Think: {url_of(listener)}"),
         drain=Server().drain_timeout,
@@ -249,8 +256,9 @@ def simulate(
 @app.command()
 def health(context: typer.Context, host: Host = None, port: Port = None) -> None:
     """Ask the gateway that runs on this machine whether it is well."""
+    keyless = {"VALID_API_KEY": "none"}  # the question needs none, so it may be missing
     try:
-        server = Settings.load(beside=context.obj, overrides=_overrides(host, port)).server
+        server = Settings.load(beside=context.obj, overrides=keyless | _overrides(host, port)).server
     except SettingsError as error:
         _is_unwell(str(error))
     if not server.port:
@@ -262,7 +270,7 @@ def health(context: typer.Context, host: Host = None, port: Port = None) -> None
         status = connection.getresponse().status
     except TimeoutError:
         _is_unwell(f"{where} does not answer within {HEALTH_SECONDS:g} s.")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, UnicodeError, http.client.HTTPException) as error:
         _is_unwell(f"{where} does not answer: {error or type(error).__name__}.")
     finally:
         connection.close()

@@ -265,8 +265,12 @@ def own_script(script: Path) -> Path | None:
         if script.name != SHIPPED_SCRIPT:
             logger.warning("%s is not there (GET_TOKENS_SCRIPT): the gateway signs the accounts in itself", script)
         return None
-    with script.open("rb") as file:
-        return None if SHIPPED_MARK in file.read(4096) else script
+    try:
+        with script.open("rb") as file:
+            return None if SHIPPED_MARK in file.read(4096) else script
+    except OSError as error:
+        logger.warning("%s cannot be read (%s): the gateway signs the accounts in itself", script, error.strerror)
+        return None
 
 
 def _tell_of_its_end(task: asyncio.Task[None]) -> None:

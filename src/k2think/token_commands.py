@@ -99,7 +99,8 @@ def fetch_tokens(
             step(f"{outcome.account.masked()}  {_said(*_result(outcome))}")
 
         outcomes = asyncio.run(sign_in(settings, found.accounts, told))
-    terminal.table(("account", "sign-in", "reason"), [(one.account.masked(), *_result(one)) for one in outcomes])
+    rows = [(str(number), one.account.masked(), *_result(one)) for number, one in enumerate(outcomes, 1)]
+    terminal.table(("", "account", "sign-in", "reason"), rows)
     secrets = [one.credential.secret for one in outcomes if one.credential]
     result = f"{len(secrets)} of {_counted(len(outcomes), 'account')} gave a token"
     if not secrets:

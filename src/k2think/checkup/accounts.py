@@ -47,7 +47,7 @@ def check_accounts(settings: Settings) -> Generator[Finding, None, tuple[Account
 
 def _script(credentials: Credentials, bad: State) -> Iterator[Finding]:
     script = credentials.get_tokens_script
-    if script.name != Credentials().get_tokens_script.name and not os.access(script, os.R_OK):
+    if script.name != Credentials().get_tokens_script.name and not (script.is_file() and os.access(script, os.R_OK)):
         yield Finding(
             bad,
             f"GET_TOKENS_SCRIPT: {script} cannot be read; the gateway would sign the accounts in itself.",

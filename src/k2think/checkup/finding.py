@@ -12,7 +12,8 @@ State: TypeAlias = Literal["ok", "note", "wrong"]
 class Finding:
     """One thing that was looked at. Holds no secret.
 
-    `wrong`: it cannot work so; `note`: it works, but somebody should know. Both have a `remedy`, what is `ok` has none.
+    `wrong`: somebody must do something before it is used; `note`: it works, but somebody should know. Both have a
+    `remedy`, what is `ok` has none.
     """
 
     state: State

@@ -5,13 +5,14 @@ Connections are made and ended again; nothing is sent through them, so nobody le
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import http.client
 import json
-import socket
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
 from urllib.parse import urlsplit
@@ -24,6 +25,8 @@ from k2think.settings import Server, Upstream
 
 PATIENCE = 5.0
 """Seconds for all connections, which are tried at once; and for what uses our port to say its name."""
+NEXT_ADDRESS_AFTER = 0.25
+"""Seconds that an address has before the name's next one is tried beside it."""
 MAX_ANSWER = 64 * 1024
 
 
@@ -97,8 +100,10 @@ def check_connections(upstream: Upstream) -> Generator[Finding, None, bool]:
             attempt.result(max(0.0, end - time.monotonic()))
         except TimeoutError:
             problem = f"nothing within {PATIENCE:g} s"
-        except (OSError, UnicodeError) as error:
-            problem = getattr(error, "strerror", None) or "no name of a machine"
+        except UnicodeError:
+            problem = "no name of a machine"
+        except OSError as error:
+            problem = error.strerror or str(error)
         else:
             yield Finding("ok", f"{place.what}: {where} takes connections (nothing was sent)")
             continue
@@ -133,9 +138,17 @@ def _connecting(place: _Place) -> Future[None]:
     """Connect in a thread of its own, for the look-up of a name cannot be given a time. Nobody waits for its end."""
     outcome: Future[None] = Future()
 
+    async def reach() -> None:
+        async with asyncio.timeout(PATIENCE):
+            # Of several addresses one that answers will do, as it does for the gateway.
+            _, writer = await asyncio.open_connection(place.host, place.port, happy_eyeballs_delay=NEXT_ADDRESS_AFTER)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
     def connect() -> None:
         try:
-            socket.create_connection((place.host, place.port), timeout=PATIENCE).close()
+            asyncio.run(reach())
         except (OSError, UnicodeError) as error:
             outcome.set_exception(error)
         else:

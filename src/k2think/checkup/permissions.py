@@ -89,5 +89,5 @@ def _is_open(path: Path) -> bool:
 
 def _can_be_written(folder: Path) -> bool:
     """Whether it is a folder that files can be put into, or could be made one."""
-    there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    there = next((place for place in (folder, *folder.parents) if os.access(place, os.F_OK)), None)
+    return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)

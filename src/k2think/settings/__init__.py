@@ -100,11 +100,11 @@ class Settings(BaseModel):
         if faults:
             raise SettingsError(tuple(faults))
         base = env_file.parent if env_file else directory
-        sections["credentials"] = _placed(sections["credentials"], given, base, beside)
+        sections["credentials"], unused = _placed(sections["credentials"], given, base, beside)
         for section, folder in (("storage", "state_dir"), ("files", "data_dir")):
             written_so: Path = getattr(sections[section], folder)
             sections[section] = sections[section].model_copy(update={folder: base / written_so.expanduser()})
-        warnings = _warnings(given, written, environ, sections["upstream"], sections["files"])
+        warnings = unused + _warnings(given, written, environ, sections["upstream"], sections["files"])
         if sections["server"].workers > 1 and not hasattr(os, "fork"):
             sections["server"] = sections["server"].model_copy(update={"workers": 1})
             warnings += ("WORKERS is ignored: this system serves with one process only.",)
@@ -151,23 +151,33 @@ def _fault(variable: str, detail: ErrorDetails, field: FieldInfo, given: Mapping
     return Fault(variable, problem, f"Write {kind.allowed}, for example {variable}={example}")
 
 
-def _placed(credentials: Credentials, given: Mapping[str, str], base: Path, beside: Path | None) -> Credentials:
-    """With absolute paths: a file that nobody named is looked for where the documented steps may have put it."""
+def _placed(
+    credentials: Credentials, given: Mapping[str, str], base: Path, beside: Path | None
+) -> tuple[Credentials, tuple[str, ...]]:
+    """With absolute paths: a file that nobody named is looked for where the documented steps may have put it.
+
+    Gives besides what is to be said of files that are there too.
+    """
     places = {
-        "tokens_file": (base, base / "data"),
         "accounts_file": (base, base / "data"),
+        "tokens_file": (base, base / "data"),
         "get_tokens_script": (base, *([beside.absolute()] if beside else [])),
     }
-    paths = {}
+    paths: dict[str, Path] = {}
+    unused = []
     for name, folders in places.items():
         path: Path = getattr(credentials, name)
-        # One that is named has its place; only a script may still be beside the one that was started.
-        named = name.upper() in given and name != "get_tokens_script"
         candidates = [folder / path.expanduser() for folder in folders]
         # What lies where this user may not look counts as not there.
-        found = None if named else next(filter(os.path.exists, candidates), None)
-        paths[name] = found or candidates[0]
-    return credentials.model_copy(update=paths)
+        found = [candidate for candidate in candidates if os.path.exists(candidate)]  # noqa: PTH110 - may raise there
+        if name.upper() in given and name != "get_tokens_script":
+            found = []  # it has its place; only a script may still be beside the one that was started
+        elif name == "tokens_file" and not found and paths["accounts_file"].parent != base:
+            found = candidates[1:]  # beside the accounts that tokens are made from
+        paths[name] = (found or candidates)[0]
+        if len(found) > 1 and name != "get_tokens_script":
+            unused.append(f"{found[1]} is not used, because {found[0]} is there too. {name.upper()} says which it is.")
+    return credentials.model_copy(update=paths), tuple(unused)
 
 
 def _warnings(
