@@ -304,7 +304,7 @@ def service() -> dict[str, Any]:
 
 def test_compose_runs_the_image_of_the_documented_command(service: dict[str, Any]) -> None:
     assert (service["build"], service["image"]) == (".", "k2think-api")
-    assert service["ports"] == [f"${{PORT:-{DEFAULTS['PORT']}}}:{service['environment']['PORT']}"]
+    assert service["ports"] == [f"${{PUBLISH:-0.0.0.0}}:${{PORT:-{DEFAULTS['PORT']}}}:{service['environment']['PORT']}"]
     assert service["restart"] == "unless-stopped"
     assert not {"command", "entrypoint", "healthcheck"} & service.keys()  # those are the image's
 
@@ -418,7 +418,7 @@ def test_caddy_lets_as_much_through() -> None:
     found = re.search(r"^\t\tmax_size (\d+)MiB$", text, re.MULTILINE)
     assert found
     assert int(found.group(1)) > Files().max_file_mb
-    assert f"reverse_proxy 127.0.0.1:{DEFAULTS['PORT']}\n" in text
+    assert f"reverse_proxy 127.0.0.1:{DEFAULTS['PORT']} {{\n" in text
     directives = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     assert not any("flush_interval" in line for line in directives)
 

@@ -109,13 +109,14 @@ def test_fetch_writes_a_token_for_each_account_that_gives_one(command: Command, 
     (tmp_path / "tokens.txt").write_text("the-old-token\n")
     code, out, err = command("fetch")
     assert (code, err) == (0, "")
-    assert [(who, state) for who, state, *_ in rows(out)] == [
-        ("a…@example.com", "good"),
-        ("w…@example.com", "refused"),
-        ("l…@example.com", "limited"),
-        ("b…@example.com", "good"),
+    found = rows(out, columns=4)
+    assert [row[:3] for row in found] == [
+        ["1", "a…@example.com", "good"],
+        ["2", "w…@example.com", "refused"],
+        ["3", "l…@example.com", "limited"],
+        ["4", "b…@example.com", "good"],
     ]
-    assert "email or password provided is incorrect" in rows(out)[1][2]
+    assert "email or password provided is incorrect" in found[1][3]
     steps = [line for line in out.splitlines() if line.startswith("Signing in, ")]
     assert [line[:18] for line in steps] == [f"Signing in, {number} of 4" for number in (1, 2, 3, 4)]
     assert out.endswith(f"2 of 4 accounts gave a token; written to {tmp_path / 'tokens.txt'}\n")
@@ -128,7 +129,7 @@ def test_with_no_good_account_the_token_file_stays_as_it_was(command: Command, t
     (tmp_path / "tokens.txt").write_text("the-old-token\n")
     code, out, err = command("fetch")
     assert code == 1
-    assert [state for _, state, *_ in rows(out)] == ["refused", "refused"]
+    assert [row[2] for row in rows(out, columns=4)] == ["refused", "refused"]
     assert err == f"0 of 2 accounts gave a token; {tmp_path / 'tokens.txt'} stays as it was\n"
     assert (tmp_path / "tokens.txt").read_text() == "the-old-token\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accounts.txt", "tokens.txt"]
@@ -171,10 +172,10 @@ def test_a_service_that_cannot_be_reached_is_no_fault_of_the_accounts(command: C
     (tmp_path / "accounts.txt").write_text(account("alice"))
     code, out, _ = command("fetch", K2THINK_API_URL=f"{NOWHERE}/api/chat/completions")
     assert code == 1
-    assert rows(out)[0][:2] == ["a…@example.com", "failed"]
+    assert rows(out, columns=4)[0][:3] == ["1", "a…@example.com", "failed"]
     code, out, _ = command("fetch", PROXY_URL="http://me:hunter2@127.0.0.1:9")
     assert code == 1
-    assert "PROXY_URL" in rows(out)[0][2]
+    assert "PROXY_URL" in rows(out, columns=4)[0][3]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -114,11 +114,10 @@ class _Doors:
         self._cors = cors
         self._plain = plain
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["path"].startswith("/v1/") and (scope["method"] != "POST" or header(scope, b"origin") is not None):
-            await self._cors(scope, receive, send)
-        else:
-            await self._plain(scope, receive, send)
+            return self._cors(scope, receive, send)
+        return self._plain(scope, receive, send)
 
 
 class _Fork:
@@ -128,8 +127,8 @@ class _Fork:
         self._generation = generation
         self._web = web
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._generation.get(scope["path"], self._web)(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self._generation.get(scope["path"], self._web)(scope, receive, send)
 
 
 class _Logged:

@@ -38,10 +38,11 @@ class Decoder:
             chunk = b"".join((*self._pieces, chunk))
             self._pieces.clear()
             self._pieces_size = 0
-        *blocks, rest = chunk.split(b"\n\n")
+        end = chunk.rfind(b"\n\n")
+        plain = end >= 0 and chunk[:6] == b"data: "
+        events, rest = (chunk[6:end].split(b"\n\ndata: "), chunk[end + 2 :]) if plain else ([], chunk)
         # Nearly all that comes are events of one line each. A line end more than those between them tells others.
-        events = [block[6:] for block in blocks if block[:6] == b"data: "]
-        if len(events) != len(blocks) or chunk.count(b"\n") != 2 * len(blocks) or self._data:
+        if chunk.count(b"\n") != 2 * len(events) or self._data:
             events = []
             *complete, rest = chunk.split(b"\n")
             self._take_lines(complete, events)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -80,8 +80,8 @@ class Gate:
         self._admin = admin
         self._keyless = keyless
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check, then pass on. Raises `Unauthorized` or `Forbidden`."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Check, then pass on. Raises `Unauthorized` or `Forbidden`, when called and not when awaited."""
         if scope["type"] == "http":
             path: str = scope["path"]
             if path == ADMIN or path.startswith(f"{ADMIN}/"):
@@ -90,7 +90,7 @@ class Gate:
                 key = bearer(scope)
                 self._keys.check(key)
                 scope.setdefault("state", {})["owner"] = owner_of(key)
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _check_admin(self, scope: Scope) -> None:
         if self._keyless and is_from_this_machine(scope):
@@ -143,8 +143,11 @@ def bearer(scope: Scope) -> bytes:
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of this (lower-case) name."""
-    headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
-    return dict(reversed(headers)).get(name)  # several times as fast as a loop; backwards, so that the first one wins
+    state = scope.setdefault("state", {})
+    headers: dict[bytes, bytes] | None = state.get("headers")
+    if headers is None:  # once for a request; backwards, so that the first of several wins
+        headers = state["headers"] = dict(reversed(scope["headers"]))
+    return headers.get(name)
 
 
 def _names_this_machine(url: bytes) -> bool:

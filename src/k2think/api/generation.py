@@ -106,8 +106,10 @@ def _ended(trace: Trace, status: int, ending: str) -> None:
 def _patience(scope: Scope) -> float | None:
     """The seconds that the client waits, which OpenAI's own clients say."""
     said = header(scope, b"x-stainless-read-timeout") or header(scope, b"x-stainless-timeout")
+    if said is None:
+        return None
     try:
-        seconds = float(said or b"")
+        seconds = float(said)
     except ValueError:
         return None
     return seconds if math.isfinite(seconds) and seconds > 0 else None

@@ -5,16 +5,17 @@ Connections are made and ended again; nothing is sent through them, so nobody le
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import http.client
 import json
+import socket
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 
 from k2think import NAME
@@ -25,8 +26,8 @@ from k2think.settings import Server, Upstream
 
 PATIENCE = 5.0
 """Seconds for all connections, which are tried at once; and for what uses our port to say its name."""
-NEXT_ADDRESS_AFTER = 0.25
-"""Seconds that an address has before the name's next one is tried beside it."""
+MAX_ADDRESSES = 8
+"""Of a name, that are tried."""
 MAX_ANSWER = 64 * 1024
 
 
@@ -135,24 +136,35 @@ def _place(what: str, url: str, remedy: str) -> _Place:
 
 
 def _connecting(place: _Place) -> Future[None]:
-    """Connect in a thread of its own, for the look-up of a name cannot be given a time. Nobody waits for its end."""
+    """Connect to all addresses of the name at once; one that answers will do, as it does for the gateway.
+
+    In threads of their own, for the look-up of a name cannot be given a time. Nobody waits for their end.
+    """
     outcome: Future[None] = Future()
 
-    async def reach() -> None:
-        async with asyncio.timeout(PATIENCE):
-            # Of several addresses one that answers will do, as it does for the gateway.
-            _, writer = await asyncio.open_connection(place.host, place.port, happy_eyeballs_delay=NEXT_ADDRESS_AFTER)
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-
-    def connect() -> None:
+    def find() -> None:
         try:
-            asyncio.run(reach())
+            addresses = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[:MAX_ADDRESSES]
         except (OSError, UnicodeError) as error:
             outcome.set_exception(error)
-        else:
-            outcome.set_result(None)
+            return
+        failed: list[OSError] = []
 
-    Thread(target=connect, name="connecting", daemon=True).start()
+        def reach(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> None:
+            with suppress(InvalidStateError):  # another address has been as quick
+                try:
+                    with socket.socket(family, kind, protocol) as made:
+                        made.settimeout(PATIENCE)
+                        made.connect(address)
+                except OSError as error:
+                    failed.append(error)
+                    if len(failed) == len(addresses):
+                        outcome.set_exception(error)
+                else:
+                    outcome.set_result(None)
+
+        for family, kind, protocol, _, address in addresses:
+            Thread(target=reach, args=(family, kind, protocol, address), name="connecting", daemon=True).start()
+
+    Thread(target=find, name="connecting", daemon=True).start()
     return outcome

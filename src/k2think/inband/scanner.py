@@ -134,6 +134,8 @@ class TagScanner:
 
     def _quotation(self, text: str, start: int) -> str:
         """The quotation mark right before `start`, if it is there and can open a quotation."""
+        if start and text[start - 1] not in _QUOTES:
+            return ""
         context = text[max(0, start - 2) : start] if start > 1 else self.before[-2:] + text[:start]
         if context[-1:] not in _QUOTES or _CLOSES_QUOTATION.match(context[-2:-1]):
             return ""

@@ -172,7 +172,7 @@ def _placed(
         found = [candidate for candidate in candidates if os.path.exists(candidate)]  # noqa: PTH110 - may raise there
         if name.upper() in given and name != "get_tokens_script":
             found = []  # it has its place; only a script may still be beside the one that was started
-        elif name == "tokens_file" and not found and paths["accounts_file"].parent != base:
+        elif name == "tokens_file" and not found and paths["accounts_file"].parent == base / "data":
             found = candidates[1:]  # beside the accounts that tokens are made from
         paths[name] = (found or candidates)[0]
         if len(found) > 1 and name != "get_tokens_script":

@@ -101,6 +101,7 @@ def configure_logging(
     """
     # What no line says need not be found out for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # noqa: SLF001 - the documented switch for not looking the caller up
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json(worker) if written == "json" else _text(worker, colours=colours))
     for name in FOREIGN:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Struct):
     """One call upstream. Times are `time.monotonic()` seconds, 0 until then; `failure` is an error's code."""
 
     credential_id: str
@@ -18,8 +18,7 @@ class Attempt:
     message: str = ""
 
 
-@dataclass(slots=True)
-class Trace:
+class Trace(Struct):
     """One request on its way. Times are `time.monotonic()` seconds but for `received_at`; 0 until then.
 
     `asked_at` is when the present attempt was sent upstream: 0 while the request waits for a token or between attempts.
@@ -36,7 +35,7 @@ class Trace:
     ended_at: float = 0.0
     patience: float | None = None
     waited: float = 0.0  # seconds, for tokens
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = []
     prompt_tokens: int = 0
     completion_tokens: int = 0
     status: int = 0

@@ -31,7 +31,7 @@ async def converse(
         reader = FrameReader()
         if _is_whole(reply):
             yield reader.feed_whole(await reply.read_whole())
-            yield reader.close()
+            reader.close()
             return
         # The one loop that turns for every event there is: it has no generator of its own.
         decoder = sse.Decoder()
@@ -61,8 +61,9 @@ async def converse(
                 # Read on to the body's end, which comes at once as a rule: only then can the connection serve again.
                 reply.ending()
                 ending = True
-        yield [event for data in decoder.close() for event in reader.feed(data)]
-        yield reader.close()
+        if rest := [event for data in decoder.close() for event in reader.feed(data)]:
+            yield rest
+        reader.close()
 
 
 async def list_models(

@@ -122,6 +122,11 @@ class _Usage(Struct):
     prompt_tokens_details: _UsageDetails | None = None
 
 
+_DECODER = msgspec.json.Decoder(_Frame | None)
+_PLAIN_DECODER = msgspec.json.Decoder(_PlainFrame)
+_USAGE_DECODER = msgspec.json.Decoder(_Usage)
+
+
 class FrameReader:
     """A Machine: `feed(data of one server-sent event)` gives its events.
 
@@ -130,8 +135,6 @@ class FrameReader:
 
     def __init__(self) -> None:
         self.finished = False
-        self._decoder = msgspec.json.Decoder(_Frame | None)
-        self._plain = msgspec.json.Decoder(_PlainFrame)
         self._snapshots: SnapshotReader | None = None
         self._calls: _CallReader | None = None
 
@@ -140,7 +143,7 @@ class FrameReader:
         if len(frames) > LAST_FRAMES and not self.finished:
             text = frames[:-LAST_FRAMES]
             try:
-                plain = self._plain.decode_lines(b"\n".join(text))
+                plain = _PLAIN_DECODER.decode_lines(b"\n".join(text))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass
             else:
@@ -156,7 +159,7 @@ class FrameReader:
             # Snapshots come from a service that does not always mark the last one.
             return self._finish("stop") if self._snapshots is not None else []
         try:
-            frame = self._decoder.decode(data)
+            frame = _DECODER.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return self._feed_again(data)
         except RecursionError:
@@ -175,7 +178,7 @@ class FrameReader:
         return events
 
     def close(self) -> list[Event]:
-        """The stream has ended. Raises `UpstreamUnavailable` if the answer has not."""
+        """The stream has ended; nothing was held. Raises `UpstreamUnavailable` if the answer has not."""
         if not self.finished:
             raise UpstreamUnavailable("The upstream's answer ended without saying why (no finish_reason).")
         return []
@@ -345,7 +348,7 @@ def _decoded(raw: Raw) -> Any:
 def _read_usage(raw: Raw) -> Usage | None:
     """Read a usage object; one of another form tells nothing and does no harm."""
     try:
-        usage = msgspec.json.decode(raw, type=_Usage)
+        usage = _USAGE_DECODER.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return None
     reasoning: Any = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
