@@ -340,7 +340,7 @@ def test_the_wait_for_the_answer_begins_when_all_is_sent(tmp_path: Path) -> None
     large = document(bytes(LARGE), path=tmp_path / "large")
 
     async def act(transport: Transport) -> None:
-        async with before(OddServer(400, b'{"detail":"no"}', pause=1.2)) as url:
+        async with before(OddServer(400, b'{"detail":"no"}', pause=3.6)) as url:
             with large.path.open("rb") as file:  # type: ignore[union-attr]
 
                 async def pieces() -> AsyncIterator[bytes]:
@@ -352,7 +352,7 @@ def test_the_wait_for_the_answer_begins_when_all_is_sent(tmp_path: Path) -> None
                     assert reply.status == 400
                     assert await reply.read_whole() == b'{"detail":"no"}'
 
-    using(act, Patience(60, first_event=1, silence=60, total=60))
+    using(act, Patience(60, first_event=3, silence=60, total=60))
 
 
 def test_a_file_that_has_become_shorter_ends_the_upload(tmp_path: Path) -> None:
