@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -368,6 +369,28 @@ def test_new_tokens_count_that_an_interrupted_update_has_left(command: Command) 
     code, out = command(files={"tokens.txt": OLD, "tokens.txt.pending": f"{GOOD}\n{token('rita')}\n"})
     assert code == 0
     assert "Tokens: 2 in" in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is this machine on Linux only")
+def test_of_a_name_with_several_addresses_one_that_answers_will_do(
+    command: Command, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(service.rpartition(":")[2])
+    real = socket.getaddrinfo
+
+    def find(host: str, *rest: Any, **options: Any) -> list[Any]:
+        if host != "two.example":
+            return real(host, *rest, **options)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+    with socket.create_server(("127.0.0.2", port), backlog=0) as silent, ExitStack() as waiting:
+        for _ in range(4):  # its queue is full, so that whoever comes next hears nothing
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(silent.getsockname())
+        code, out = command(K2THINK_API_URL=f"http://two.example:{port}/api/chat/completions")
+    assert (code, notable(out)) == (0, [])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
