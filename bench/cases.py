@@ -161,12 +161,14 @@ def memory(run: Run) -> None:
             idle_files = server.process.open_files()
             streams = 1000 if name != "litellm" else 100
             busiest = (idle_files, idle)
-            with run.rounds.loader.started(paced(streams, frames=50, each=10), server) as child:
+            # A frame a second for ten times a round's length: all are open at once also where opening them takes long.
+            lasting = paced(streams, frames=max(1, round(10 * run.length.seconds)), each=1)
+            with run.rounds.loader.started(lasting, server) as child:
                 while child.poll() is None:
                     busiest = max(busiest, (server.process.open_files(), server.process.rss_kb()))
                     time.sleep(0.1)
             files, highest = busiest
-            # Two sockets each. On a slow machine the first streams end before the last have begun.
+            # Two sockets each.
             together = (files - idle_files) / 2
             if not together:
                 raise LoadFailed(f"{name} had no stream open.")
