@@ -19,6 +19,8 @@ class Decoder:
     Raises `UpstreamUnavailable` for an event over `MAX_EVENT_BYTES`.
     """
 
+    __slots__ = ("_after_cr", "_data", "_data_size", "_limit", "_pieces", "_pieces_size", "_started")
+
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._limit = max_event_bytes
         self._pieces: list[bytes] = []  # of the line not yet ended

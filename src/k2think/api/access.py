@@ -150,6 +150,11 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return headers.get(name)
 
 
+def forget_headers(scope: Scope) -> None:
+    """Let go what `header` has looked up: an answer may take long, and nobody asks any more."""
+    scope["state"].pop("headers", None)
+
+
 def _names_this_machine(url: bytes) -> bool:
     if b"@" in url:  # no browser and no client of ours writes a user there
         return False

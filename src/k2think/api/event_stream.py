@@ -39,6 +39,8 @@ class HungUp(Exception):
 class EventStream:
     """Sends frames. A write returns when the client's side has room again, so a slow client slows its upstream."""
 
+    __slots__ = ("_send", "blocked", "started", "written_at")
+
     def __init__(self, send: Send) -> None:
         self.started = False
         self.written_at = 0.0
@@ -67,6 +69,8 @@ class Attendant:
     keeps its stream, if it has one, alive while nothing is written.
     """
 
+    __slots__ = ("_hung_up", "_keepalive", "_receive", "_stream", "_trace", "_watch", "_work")
+
     def __init__(self, receive: Receive, trace: Trace, stream: EventStream | None = None, *, keepalive: float) -> None:
         self._receive = receive
         self._trace = trace
@@ -78,7 +82,9 @@ class Attendant:
         work = asyncio.current_task()
         assert work is not None
         self._work = work
-        self._watch = asyncio.create_task(self._attend())
+        self._watch = asyncio.create_task(
+            self._watch_client() if self._stream is None else self._keep_alive(self._stream)
+        )
         return self
 
     async def __aexit__(
@@ -89,30 +95,30 @@ class Attendant:
             self._work.uncancel()
             raise HungUp from None
 
-    async def _attend(self) -> None:
-        if self._stream is None:
-            await self._hanging_up()
-        else:
-            await self._keep_alive(self._stream)
-        self._hung_up = True
-        self._work.cancel()
-
-    async def _hanging_up(self) -> None:
+    async def _watch_client(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._leave()
 
     async def _keep_alive(self, stream: EventStream) -> None:
         """Until the client hangs up, or has taken nothing for too long."""
         while True:
             try:
                 async with asyncio.timeout(self._until_due(stream)):
-                    return await self._hanging_up()
+                    while (await self._receive())["type"] != "http.disconnect":
+                        pass
+                break
             except TimeoutError:
                 if self._until_due(stream) > 0:
                     continue
                 if stream.blocked:
-                    return None
+                    break
                 await stream.write(keep_alive())
+        self._leave()
+
+    def _leave(self) -> None:
+        self._hung_up = True
+        self._work.cancel()
 
     def _until_due(self, stream: EventStream) -> float:
         """Seconds until the stream needs a sign of life."""

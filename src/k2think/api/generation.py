@@ -12,7 +12,7 @@ from contextlib import aclosing, suppress
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from k2think.api.access import header
+from k2think.api.access import forget_headers, header
 from k2think.api.body import read_json_body
 from k2think.api.event_stream import Attendant, EventStream, HungUp
 from k2think.dialogue.events import Usage
@@ -51,9 +51,7 @@ class ChatCompletions:
         trace = Trace(scope["state"]["request_id"], patience=_patience(scope))
         self._recent.add(trace)
         try:
-            body = await read_json_body(scope, receive, self._max_body)
-            question = to_question(decode(body), default_reasoning=self._reasoning, tools_enabled=self._tools_enabled)
-            question = _tied(question, scope)
+            question = await self._question(scope, receive)
             trace.model, trace.stream = question.prompt.model, question.stream
             answer = _Answer(self._engine, self._attachments, question, trace, owner=scope["state"]["owner"])
             if question.stream:
@@ -68,6 +66,14 @@ class ChatCompletions:
         except asyncio.CancelledError:  # the server stops, and waits no longer
             _ended(trace, GatewayStopping.status, CUT_OFF)
             raise GatewayStopping from None
+
+    async def _question(self, scope: Scope, receive: Receive) -> Question:
+        """What the client asks. What it was read from, which may be long, is let go here."""
+        asked = decode(await read_json_body(scope, receive, self._max_body))
+        question = to_question(asked, default_reasoning=self._reasoning, tools_enabled=self._tools_enabled)
+        question = _tied(question, scope)
+        forget_headers(scope)
+        return question
 
     async def _whole(self, answer: _Answer, receive: Receive, send: Send) -> None:
         async with Attendant(receive, answer.trace, keepalive=self._keepalive):
@@ -126,6 +132,8 @@ def _tied(question: Question, scope: Scope) -> Question:
 
 class _Answer:
     """What one question gets: `n` generations beside each other, under one id."""
+
+    __slots__ = ("_attachments", "_created", "_engine", "_id", "_owner", "_question", "trace")
 
     def __init__(
         self, engine: Engine, attachments: Attachments, question: Question, trace: Trace, *, owner: str

@@ -33,6 +33,8 @@ class Machine(Protocol[In_contra, Out_co]):
 class Chain:
     """Readers one behind the other: what the first gives, the second takes."""
 
+    __slots__ = ("_machines",)
+
     def __init__(self, *machines: Machine[Event, Event]) -> None:
         self._machines = [(machine, getattr(machine, "feed_all", None)) for machine in machines]
 

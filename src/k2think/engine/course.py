@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 class Course:
     """The `prompt`, the `model` and the `means` of the next attempt."""
 
+    __slots__ = ("_asks_left", "_native", "means", "model", "prompt", "retries")
+
     def __init__(self, prompt: Prompt, model: Model, retries: Retries, native: Native, tools: Tools) -> None:
         if model.hidden:
             prompt = msgspec.structs.replace(prompt, reasoning="hidden")

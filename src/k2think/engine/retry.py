@@ -63,9 +63,11 @@ class RetryBudget:
 class Retries:
     """What one request has used up, out of a budget that all share."""
 
+    __slots__ = ("_attempts", "_budget", "_renamed", "_tasks", "_tokens", "tried")
+
     def __init__(self, budget: RetryBudget) -> None:
         self._budget = budget
-        self.tried: set[str] = set()  # ids of tokens that this request shall not lease again
+        self.tried: frozenset[str] = frozenset()  # ids of tokens that this request shall not lease again
         self._tokens = 0
         self._attempts = 0
         self._tasks = 0
@@ -76,7 +78,7 @@ class Retries:
         match error:
             case CredentialRejected() | QuotaExceeded():
                 if isinstance(error, CredentialRejected):
-                    self.tried.add(credential_id)  # a limited one may serve again when it has rested
+                    self.tried |= {credential_id}  # a limited one may serve again when it has rested
                 self._tokens += 1
                 return Again() if self._tokens < MAX_TOKENS else None
             case TaskAccepted():

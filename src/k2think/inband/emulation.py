@@ -8,6 +8,7 @@ JSON is taken out of it, it is cut at a stop sequence, tokens are counted, think
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -56,6 +57,19 @@ class Emulation:
     Raises `InvalidRequest` when made for schemas that are none.
     """
 
+    __slots__ = (
+        "_answer",
+        "_asked",
+        "_chain",
+        "_desk",
+        "_means",
+        "_reasoning",
+        "_spent",
+        "_stop",
+        "_structured",
+        "prompt",
+    )
+
     def __init__(self, prompt: Prompt, opener: Opener, means: Means | None = None) -> None:
         self._means = means = means or Means()
         toolbox = prompt.tools
@@ -68,13 +82,13 @@ class Emulation:
             output = None
         self._asked = prompt
         self._spent = means.spent
-        self._answer = _Memory()
+        self._answer = _Memory() if toolbox or output else None
         self._reasoning = ReasoningReader(opener)
         self._desk: CallDesk | None = None
         self._structured = StructuredReader(output) if output else None
         self._stop = StopReader(prompt.sampling.stop) if prompt.sampling.stop else None
         machines: list[Machine[Event, Event]] = [self._reasoning]
-        if toolbox or output:
+        if self._answer:
             machines.append(self._answer)
         if toolbox:
             # Also where the server makes calls itself: one without a parser for this model leaves them in the text.
@@ -83,11 +97,11 @@ class Emulation:
             machines.append(self._structured)
         if self._stop:
             machines.append(self._stop)
-        machines.append(UsageMeter(lambda: estimate_prompt(self.prompt)))
+        self.prompt = self._written(toolbox if written else None, output)
+        machines.append(UsageMeter(partial(estimate_prompt, self.prompt)))
         # Nobody could read JSON behind thinking.
         shown = "parsed" if prompt.output and prompt.reasoning == "raw" else prompt.reasoning
         self._chain = Chain(*machines, *present(shown))
-        self.prompt = self._written(toolbox if written else None, output)
 
     @property
     def satisfied(self) -> bool:
@@ -118,8 +132,8 @@ class Emulation:
 
     @property
     def answer(self) -> str:
-        """The model's answer as it was written, without its thinking."""
-        return self._answer.text()
+        """The model's answer as it was written, without its thinking; kept where it may have to be shown again."""
+        return self._answer.text() if self._answer else ""
 
     def asked_again(self) -> Prompt:
         """The prompt for the next attempt, in which the model is told what is wrong with this one's answer."""

@@ -59,6 +59,20 @@ _ANSWERING = frozenset[_State](("answer", "wrapped"))
 class Parter:
     """Takes tokens, then the `end`; `given` are the events since the last time. `observed`: see `ReasoningReader`."""
 
+    __slots__ = (
+        "_code",
+        "_depth",
+        "_held",
+        "_native",
+        "_opened",
+        "_opener",
+        "_out",
+        "_replaying",
+        "_state",
+        "_unquoter",
+        "observed",
+    )
+
     def __init__(self, opener: Opener) -> None:
         self.observed: Observed | None = None
         self._opener: Opener = opener
@@ -67,7 +81,7 @@ class Parter:
         self._state: _State = "head"
         self._depth = 0  # opening tags without a closing one
         self._code = CodeTracker()
-        self._unquoter = Unquoter()
+        self._unquoter: Unquoter  # from the opening tag of Open WebUI's details on
         self._out = Outlet()
         self._held: Held | None = None  # not None in the three states that hold
         self._replaying = False  # what was held is being read again: nothing is held a second time

@@ -21,6 +21,8 @@ class ReasoningReader:
     passes too, and what text follows it at the head is answer.
     """
 
+    __slots__ = ("_parter", "_plain", "_scanner")
+
     def __init__(self, opener: Opener = "present") -> None:
         self._scanner = TagScanner()
         self._parter = Parter(opener)

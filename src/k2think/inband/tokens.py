@@ -31,6 +31,8 @@ def estimate_tokens(text: str) -> int:
 class TokenCounter:
     """Estimates a text that comes in pieces. `feed` only collects; a block is counted at once, and then forgotten."""
 
+    __slots__ = ("_collected", "_empty", "_pieces", "_weight")
+
     def __init__(self) -> None:
         self._weight = 0.0
         self._pieces: list[str] = []

@@ -38,6 +38,8 @@ class UsageMeter:
     hides the thinking: hidden thinking was paid for too.
     """
 
+    __slots__ = ("_answer", "_calls", "_given", "_prompt_tokens", "_thinking")
+
     def __init__(self, prompt_tokens: Callable[[], int]) -> None:
         self._prompt_tokens = prompt_tokens
         self._thinking = TokenCounter()
@@ -78,13 +80,13 @@ class UsageMeter:
     def close(self) -> Sequence[Event]:
         """The stream ended: give what it cost."""
         given = self._given
-        thinking = self._thinking.total
-        estimated = thinking + self._answer.total + self._calls
-        completion = given.completion_tokens or estimated
-        if given.reasoning_tokens >= 0:
-            reasoning = given.reasoning_tokens
-        else:
-            reasoning = round(completion * thinking / estimated) if estimated else 0
+        completion, reasoning = given.completion_tokens, given.reasoning_tokens
+        if not completion or reasoning < 0:
+            thinking = self._thinking.total
+            estimated = thinking + self._answer.total + self._calls
+            completion = completion or estimated
+            if reasoning < 0:
+                reasoning = round(completion * thinking / estimated) if estimated else 0
         return (
             Usage(
                 prompt_tokens=given.prompt_tokens or self._prompt_tokens(),

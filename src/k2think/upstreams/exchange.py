@@ -27,6 +27,7 @@ async def converse(
     """Send a chat request; give the events that each read brings. Closing the generator hangs up."""
     head = {**headers, "Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
     async with await transport.request("POST", url, headers=head, body=body) as reply:
+        del head, body  # a long question would lie here as long as its answer comes
         await _check(reply, owns_tokens)
         reader = FrameReader()
         if _is_whole(reply):

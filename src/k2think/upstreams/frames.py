@@ -133,6 +133,8 @@ class FrameReader:
     `finished` is True once upstream has said how the answer ended; a `[DONE]` alone proves nothing.
     """
 
+    __slots__ = ("_calls", "_snapshots", "finished")
+
     def __init__(self) -> None:
         self.finished = False
         self._snapshots: SnapshotReader | None = None

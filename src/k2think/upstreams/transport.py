@@ -87,6 +87,20 @@ class Patience:
 class Reply:
     """An answer whose head has come and whose body is still coming."""
 
+    __slots__ = (
+        "_last_read",
+        "_loop",
+        "_patience",
+        "_reading",
+        "_response",
+        "_silence",
+        "_started",
+        "_watch",
+        "content_type",
+        "headers",
+        "status",
+    )
+
     def __init__(self, response: aiohttp.ClientResponse, patience: Patience, started: float) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers

@@ -36,6 +36,8 @@ _MARK = "\x1e"
 _ESCAPED_MARK = rb"\u001e"
 """ASCII's record separator, which no text has as a rule."""
 
+_fast = msgspec.json.Encoder().encode
+
 
 def keep_alive() -> bytes:
     """A comment: clients skip it, and what stands between sees that the stream is alive."""
@@ -50,6 +52,8 @@ class StreamEncoder:
     With `legacy_functions` a call is a `function_call`, of which an answer has one: the first call is given.
     """
 
+    __slots__ = ("_begun", "_end", "_head", "_legacy", "_tail", "usage")
+
     def __init__(
         self,
         *,
@@ -62,59 +66,57 @@ class StreamEncoder:
     ) -> None:
         self.usage: Usage | None = None
         self._legacy = legacy_functions
-        self._fast: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-        head = _head(id, created, model) + b'"choices":[{"index":%d,"delta":{' % index
-        end = b'}],"usage":null}\n\n' if include_usage else b"}]}\n\n"
-        self._end = end
-        self._tail = b'},"logprobs":null,"finish_reason":null' + end
-        self._role = head + b'"role":"assistant","content":"","refusal":null' + self._tail
-        self._text = head + b'"content":"'
-        self._reasoning = head + b'"reasoning_content":"'
-        self._text_end = b'"' + self._tail
-        self._next_text = self._text_end + self._text
-        self._next_reasoning = self._text_end + self._reasoning
-        self._call = head + (b'"function_call":{' if legacy_functions else b'"tool_calls":[{"index":')
-        self._finish = head + b'},"logprobs":null,"finish_reason":'
+        self._begun = False
+        self._head = _head(id, created, model) + b'"choices":[{"index":%d,"delta":{' % index
+        self._end = b'}],"usage":null}\n\n' if include_usage else b"}]}\n\n"
+        self._tail = b'},"logprobs":null,"finish_reason":null' + self._end
 
     def feed_all(self, events: Sequence[Event]) -> bytes:
         """Take the next events, give their frames."""
         try:
-            frames = self._frames(events, self._fast)
+            frames = self._frames(events, _fast)
         except UnicodeEncodeError:
             frames = self._frames(events, _encode)
-        if self._role and frames:
-            frames, self._role = self._role + frames, b""
+        if frames and not self._begun:
+            self._begun = True
+            role = b'"role":"assistant","content":"","refusal":null'
+            frames = b"".join((self._head, role, self._tail, frames))
         return frames
 
     def _frames(self, events: Sequence[Event], encode: Callable[[Any], bytes]) -> bytes:
         out: list[bytes] = []
         for kind, alike in groupby(events, type):
             if kind is TextDelta:
-                out += (self._text, self._next_text.join(_encoded_texts(alike, encode)), self._text_end)
+                out += self._of_texts(b'"content":"', _encoded_texts(alike, encode))
             elif kind is ReasoningDelta:
                 twice = [b'%b","reasoning":"%b' % (text, text) for text in _encoded_texts(alike, encode)]
-                out += (self._reasoning, self._next_reasoning.join(twice), self._text_end)
+                out += self._of_texts(b'"reasoning_content":"', twice)
             else:
                 for event in alike:
                     out += self._of_other(event, encode)
         return b"".join(out)
 
+    def _of_texts(self, field: bytes, texts: Sequence[bytes]) -> tuple[bytes, ...]:
+        head, tail = self._head + field, b'"' + self._tail
+        return (head, (tail + head).join(texts), tail)
+
     def _of_other(self, event: Event, encode: Callable[[Any], bytes]) -> tuple[bytes, ...]:
         if isinstance(event, ToolCallStart | ToolCallDelta):
             return self._of_function(event, encode) if self._legacy else self._of_tool(event, encode)
         if isinstance(event, Finish):
-            return (self._finish, encode(_reason(event.reason, legacy=self._legacy)), self._end)
+            finish = b'},"logprobs":null,"finish_reason":'
+            return (self._head, finish, encode(_reason(event.reason, legacy=self._legacy)), self._end)
         assert isinstance(event, Usage)
         self.usage = event
         return ()
 
     def _of_tool(self, event: ToolCallStart | ToolCallDelta, encode: Callable[[Any], bytes]) -> tuple[bytes, ...]:
         if isinstance(event, ToolCallDelta):
-            arguments = encode(event.arguments)
-            return (self._call, b'%d,"function":{"arguments":' % event.index, arguments, b"}}]", self._tail)
+            field = b'"tool_calls":[{"index":%d,"function":{"arguments":' % event.index
+            return (self._head, field, encode(event.arguments), b"}}]", self._tail)
         return (
-            self._call,
-            b'%d,"id":' % event.index,
+            self._head,
+            b'"tool_calls":[{"index":%d,"id":' % event.index,
             encode(event.id),
             b',"type":"function","function":{"name":',
             encode(event.name),
@@ -126,8 +128,8 @@ class StreamEncoder:
         if event.index > 0:
             return ()
         if isinstance(event, ToolCallDelta):
-            return (self._call, b'"arguments":', encode(event.arguments), b"}", self._tail)
-        return (self._call, b'"name":', encode(event.name), b',"arguments":""}', self._tail)
+            return (self._head, b'"function_call":{"arguments":', encode(event.arguments), b"}", self._tail)
+        return (self._head, b'"function_call":{"name":', encode(event.name), b',"arguments":""}', self._tail)
 
 
 def _encoded_texts(deltas: Iterable[Any], encode: Callable[[Any], bytes]) -> list[bytes]:
