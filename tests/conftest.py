@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,16 @@ import hypothesis
 import pytest
 from openai import OpenAI
 from serving import serving
+from waiting import PATIENCE
 
+from k2think import gateway, token_reset
 from k2think.app import create_app
+from k2think.checkup import network
+from k2think.library.texts import Texts
 from k2think.settings import Settings
 from k2think.simulator.app import Simulator, SimulatorOptions, create_simulator, mint_token
+from k2think.upstreams import exchange
+from k2think.upstreams.transport import Patience
 
 # A busy machine is no fault, and a run says the same each time: whoever changes one thing must not fail by another.
 # `pytest --hypothesis-profile thorough` tries many examples, others each time.
@@ -129,7 +137,7 @@ def staging(directory: Path) -> Iterator[MakeStage]:
 
 def client_of(**options: Any) -> httpx.Client:
     """An HTTP client for loopback: one that loads no certificates, which takes longer than most tests."""
-    return httpx.Client(verify=False, timeout=120, trust_env=False, **options)
+    return httpx.Client(verify=False, timeout=PATIENCE, trust_env=False, **options)
 
 
 def account_line(email: str) -> str:
@@ -157,3 +165,22 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The stage that most tests share."""
     with staging(tmp_path_factory.mktemp("stage")) as make:
         yield make()
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of 127.0.0.1 where nobody listens, and nobody else can: one that was merely freed is soon another's."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """Short waits that no setting makes longer: on a machine that stands still for a while they would run out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exchange, "MODELS_PATIENCE", 60.0)
+        patch.setattr(network, "PATIENCE", 60.0)
+        patch.setattr(gateway, "Texts", partial(Texts, patience=PATIENCE))
+        patch.setattr(token_reset, "PATIENCE", Patience(connect=60, first_event=60, silence=60, total=120))
+        yield

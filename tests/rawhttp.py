@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from waiting import PATIENCE
+
 
 @dataclass(frozen=True)
 class RawAnswer:
@@ -51,7 +53,7 @@ def connected(
     if payload or method == "POST":
         sent.setdefault("Content-Length", str(len(payload)))
     head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-    connection = socket.create_connection((where.hostname or "", where.port or 0), timeout=60)
+    connection = socket.create_connection((where.hostname or "", where.port or 0), timeout=PATIENCE)
     connection.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + payload)
     return connection
 

@@ -18,7 +18,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "k2think_proxy.py"
-PATIENCE = 120.0  # only a hang takes so long
+PATIENCE = 300.0  # only a hang takes so long
+LISTENING = "0A"  # as Linux has it in /proc/net/tcp
+
+# Serves as the script does, but tears nobody off who could not be told within a second or two that it stops: on a
+# machine that stands still so long that would be everybody.
+PATIENT = (
+    "-c",
+    "from k2think import cli, listening; listening.TEAR_SECONDS = listening.CUT_SECONDS = 60; cli.main()",
+    "serve",
+)
 
 # A process of the tests gets this and nothing else, whatever the machine's own environment holds.
 PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
@@ -85,6 +94,12 @@ def started(*arguments: str | Path, environ: dict[str, str] | None = None, direc
                 process.wait(PATIENCE)
             finally:
                 process.kill()
+
+
+def listening(port: int) -> set[str]:
+    """The sockets that listen on this port, as Linux numbers them: whoever gets it next listens on another one."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == LISTENING}
 
 
 def get(url: str) -> tuple[int, bytes]:

@@ -30,7 +30,7 @@ def serving(app: AsgiApp) -> Iterator[str]:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=1,  # a stalled stream must not hold up the end of a test
-        timeout_keep_alive=30,
+        timeout_keep_alive=3600,  # a client may use its connection again after any pause
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run_to_the_end, args=(listener,), name="serving", daemon=True)

@@ -142,17 +142,16 @@ def chat(url: str) -> RawAnswer:
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such terminals")
 def test_a_gateway_without_a_token_says_so_in_red_stays_up_and_serves_once_there_is_one(tmp_path: Path) -> None:
     terminal, its_end = os.openpty()
-    printed = ""
+    screen = bytearray()
 
     def read() -> str:
-        nonlocal printed
         while select.select([terminal], [], [], 0)[0]:
             try:
                 part = os.read(terminal, 65536)
             except OSError:  # nobody is at its other end any more
                 break
-            printed += part.decode()
-        return printed
+            screen.extend(part)
+        return screen.decode(errors="replace")  # it may end within a character
 
     with serving(create_simulator(SimulatorOptions(models=(MODEL,)))) as upstream:
         environ = {
@@ -168,9 +167,9 @@ def test_a_gateway_without_a_token_says_so_in_red_stays_up_and_serves_once_there
             os.close(its_end)
             try:
                 until(lambda: "Ctrl-C" in read(), patience=PATIENCE)
-                found = re.search(r"API +(http://\S+)/v1", printed)
+                found = re.search(r"API +(http://\S+)/v1", read())
                 assert found
-                assert re.search(r"\x1b\[31m  tokens .+TOKENS_FILE.+\x1b\[0m", printed)
+                assert re.search(r"\x1b\[31m  tokens .+TOKENS_FILE.+\x1b\[0m", read())
                 refused = chat(found.group(1))
                 assert refused.status == 503
                 error = refused.json()["error"]
@@ -184,5 +183,5 @@ def test_a_gateway_without_a_token_says_so_in_red_stays_up_and_serves_once_there
             finally:
                 process.kill()
     assert "Traceback" not in read()
-    assert KEY not in printed
+    assert KEY not in read()
     os.close(terminal)

@@ -76,17 +76,9 @@ def service() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def closed() -> Iterator[int]:
-    """A port where nobody listens, and nobody else can."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
-
-
 @pytest.fixture
 def command(
-    service: str, closed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    service: str, closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     """Runs `k2think check`; gives the exit code and the output, in which no secret may be.
 
@@ -102,7 +94,7 @@ def command(
         "PORT": "0",
         "K2THINK_API_URL": f"{service}/api/chat/completions",
     }
-    places = {"service": service, "service_port": service.rpartition(":")[2], "closed": closed}
+    places = {"service": service, "service_port": service.rpartition(":")[2], "closed": closed_port}
 
     def run(
         *arguments: str, files: Mapping[str, Content] | None = None, mode: int = 0o600, **environ: str

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 from conftest import MODEL
 from rawhttp import connected
-from running import PATIENCE, PLAIN, ROOT, SCRIPT, WITH_PACKAGE, Running, get, started
+from running import PATIENCE, PATIENT, PLAIN, ROOT, SCRIPT, WITH_PACKAGE, Running, get, started
 from serving import serving
 from waiting import until
 
@@ -161,10 +161,11 @@ def test_it_serves_and_ctrl_c_twice_ends_it_at_once_and_quietly(upstream: str, t
         "HOST": "127.0.0.1",
         "PORT": "0",
         "STREAM_DELAY": "1",
+        "DRAIN_TIMEOUT": "300",
         "TOKENS_FILE": "my-tokens.txt",
         "K2THINK_API_URL": f"{upstream}/api/chat/completions",
     }
-    with started(*MODULE, "serve", environ=environ, directory=tmp_path) as running:
+    with started(*PATIENT, environ=environ, directory=tmp_path) as running:
         url = running.wait_for(r"API +(http://127\.0\.0\.1:\d+)/v1")
         running.wait_for("(Ctrl-C)")
         assert get(f"{url}/health")[0] == 200
@@ -194,7 +195,7 @@ def test_when_stopped_it_waits_as_long_as_it_was_told_and_its_log_is_for_program
         "DRAIN_TIMEOUT": "0.2",
         "LOG_FORMAT": "json",
     }
-    with started(*MODULE, "serve", environ=environ, directory=tmp_path) as running:
+    with started(*PATIENT, environ=environ, directory=tmp_path) as running:
         url = running.wait_for(r"(http://127\.0\.0\.1:\d+)/v1")
         assert get(f"{url}/health")[0] == 200
         with endless_stream(url) as stream:
@@ -291,7 +292,8 @@ def test_colours_are_for_terminals_that_want_them(
 # health
 
 
-def test_health_asks_the_gateway_that_runs_here(command: Command) -> None:
+def test_health_asks_the_gateway_that_runs_here(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("k2think.cli.HEALTH_SECONDS", 60.0)
     statuses = iter((200, 503))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -15,6 +15,7 @@ import httpx2 as httpx
 import msgspec
 import pytest
 from conftest import MakeStage, Stage
+from running import PATIENCE
 from serving import AsgiApp, serving
 
 from k2think.cli import main
@@ -220,7 +221,7 @@ def test_the_script_works_from_another_folder(service: str, tmp_path: Path) -> N
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -457,7 +458,7 @@ def test_the_command_line_starts_without_what_only_some_commands_need() -> None:
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=True,
     )
     assert done.stdout == "[]\n"

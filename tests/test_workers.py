@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import KEY, MODEL
 from hypothesis import given
 from hypothesis import strategies as st
 from rawhttp import connected, request
-from running import PATIENCE, SCRIPT, WITH_PACKAGE, Running, get, started
-from serving import serving
+from running import LISTENING, PATIENCE, PATIENT, SCRIPT, WITH_PACKAGE, Running, get, listening, started
+from serving import AsgiApp, serving
 from waiting import until
 
-from k2think.listening import AddressUnusable, listen, listen_several
+from k2think.listening import AddressUnusable, listen_several
 from k2think.simulator.app import SimulatorOptions, create_simulator, mint_token
 from k2think.workers import PAUSES, STEADY, Pauses
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
 
 ESTABLISHED = "01"
-LISTENING = "0A"
 
 Start = Callable[..., tuple[Running, str]]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a gateway in front of a simulator: it, and its URL once it answers."""
+    """Starts a gateway in front of a simulator, or another upstream: it, and its URL once it answers."""
     with ExitStack() as stack:
-        upstream = stack.enter_context(serving(create_simulator(SimulatorOptions(models=(MODEL,)))))
         (tmp_path / "tokens.txt").write_text(mint_token("one@example.com"))
 
-        def begin(workers: int, port: int = 0) -> tuple[Running, str]:
+        def begin(
+            workers: int, *, upstream: AsgiApp | None = None, program: tuple[str | Path, ...] = (SCRIPT,)
+        ) -> tuple[Running, str]:
+            app = upstream or create_simulator(SimulatorOptions(models=(MODEL,)))
             environ = {
                 "VALID_API_KEY": KEY,
-                "K2THINK_API_URL": f"{upstream}/api/chat/completions",
+                "K2THINK_API_URL": f"{stack.enter_context(serving(app))}/api/chat/completions",
                 "HOST": "127.0.0.1",
                 "WORKERS": str(workers),
+                "DRAIN_TIMEOUT": "300",
             }
-            running = stack.enter_context(started(SCRIPT, "--port", str(port), environ=environ, directory=tmp_path))
+            running = stack.enter_context(started(*program, "--port", "0", environ=environ, directory=tmp_path))
             url = running.wait_for(r"API +(http://\S+)/v1")
             running.wait_for("(Ctrl-C)")
             return running, url
@@ -139,44 +144,50 @@ def test_all_workers_answer_and_one_that_is_killed_has_a_successor(start: Start)
 def test_workers_of_a_killed_parent_leave_the_port(start: Start) -> None:
     running, url = start(2)
     workers = children(running.process.pid)
+    listeners = listening(port_of(url))
+    assert len(listeners) == 2
     running.process.kill()
-
-    def taken_again() -> bool:
-        try:
-            listen("127.0.0.1", port_of(url)).close()
-        except AddressUnusable:
-            return False
-        return True
-
-    until(taken_again, patience=PATIENCE)
+    until(lambda: not listeners & listening(port_of(url)), patience=PATIENCE)
     until(lambda: not any(map(is_running, workers)), patience=PATIENCE)
 
 
 def test_a_running_stream_ends_as_it_should_and_then_all_is_over(start: Start) -> None:
-    running, url = start(2)
-    body = {
-        "model": MODEL,
-        "stream": True,
-        "messages": [{"role": "user", "content": "[[fault=stall after=1 lasting=3]] Go"}],
-    }
+    may_end = threading.Event()
+
+    async def held(scope: Any, receive: Any, send: Any) -> None:
+        """An upstream whose answer ends when it may."""
+        while scope["type"] == "lifespan":
+            await send({"type": f"{(await receive())['type']}.complete"})
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for delta, finish in (({"content": "Well"}, None), ({}, "stop")):
+            event = json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+            await send({"type": "http.response.body", "body": f"data: {event}\n\n".encode(), "more_body": True})
+            while not may_end.is_set():  # noqa: ASYNC110 - what sets it is another thread
+                await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+    running, url = start(2, upstream=held)
+    listeners = listening(port_of(url))
+    body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "Go"}]}
     headers = {"Authorization": f"Bearer {KEY}"}
     with connected(url, "POST", "/v1/chat/completions", headers=headers, body=body) as connection:
         data = connection.recv(100)
-        workers = children(running.process.pid)
         # As a terminal does: to all of them at once, and the parent passes it on besides.
-        for pid in (*workers, running.process.pid):
+        for pid in (*children(running.process.pid), running.process.pid):
             os.kill(pid, signal.SIGINT)
+        until(lambda: not listeners & listening(port_of(url)))
+        assert running.process.poll() is None
+        may_end.set()
         while part := connection.recv(65536):
             data += part
     assert b"data: [DONE]" in data
     assert running.end() == 0
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port_of(url)))
     assert "Traceback" not in "".join(running.printed)
 
 
 def test_the_same_signal_again_cuts_all_off_at_once(start: Start) -> None:
-    running, url = start(2)
+    running, url = start(2, program=PATIENT)
     body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "[[fault=stall after=1]] Go"}]}
     headers = {"Authorization": f"Bearer {KEY}"}
     with connected(url, "POST", "/v1/chat/completions", headers=headers, body=body) as connection:

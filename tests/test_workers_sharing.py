@@ -15,6 +15,7 @@ from serving import serving
 from waiting import until
 
 from k2think.app import create_app
+from k2think.credentials import leadership
 from k2think.credentials.leadership import STANDING
 from k2think.credentials.token_file import read_tokens
 from k2think.credentials.worker import Worker
@@ -52,7 +53,10 @@ MakeCrew = Callable[..., Crew]
 
 @pytest.fixture
 def make_crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeCrew]:
-    monkeypatch.setattr(board, "PATIENCE", 60.0)  # a busy machine is no fault
+    # A busy machine is no fault.
+    monkeypatch.setattr(board, "PATIENCE", 60.0)
+    monkeypatch.setattr(leadership, "WORD_PATIENCE", 60.0)
+    monkeypatch.setattr(leadership, "GIVE_UP_AFTER", 120.0)
     with ExitStack() as stack:
 
         def make(
@@ -169,9 +173,7 @@ def test_calls_of_tools_are_counted_over_all_workers(make_crew: MakeCrew) -> Non
     tool = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
     for worker in crew:
         worker.ask("[[call=clock]]", tools=[tool], tool_choice="required")
-    until(
-        lambda: all(sum(worker.admin("/tools/stats")["tools"]["clock"].values()) == 2 for worker in crew), patience=30
-    )
+    until(lambda: all(sum(worker.admin("/tools/stats")["tools"]["clock"].values()) == 2 for worker in crew))
 
 
 # One makes the tokens
@@ -220,7 +222,8 @@ def test_rejections_that_another_worker_meets_bring_an_update(make_crew: MakeCre
     until(lambda: leader.admin("/tokens/stats")["consecutive_failures"] == 0)
 
 
-def test_when_the_leader_ends_another_makes_the_tokens(make_crew: MakeCrew) -> None:
+def test_when_the_leader_ends_another_makes_the_tokens(make_crew: MakeCrew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leadership, "WORD_PATIENCE", 1.5)  # whoever asks just before will not hear
     crew = make_crew(3, accounts=EMAILS[:1], **AUTO)
     leader, *others = crew
     leader.admin("/tokens/updater/force-update", "POST")

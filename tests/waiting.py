@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
+PATIENCE = 300.0  # only a hang takes so long
 
 
 def until(condition: Callable[[], T], *, patience: float = PATIENCE) -> T:

@@ -16,6 +16,7 @@ from rawhttp import RawAnswer, connected, parsed
 from serving import serving
 from waiting import until
 
+from k2think import listening
 from k2think.app import create_app
 from k2think.listening import listen, running_beside, url_of
 from k2think.settings import Settings
@@ -63,6 +64,9 @@ class Stopping:
 
 @pytest.fixture
 def stopping(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stopping]:
+    # A machine that stands still for a while is no fault: whoever takes what he is told is told.
+    monkeypatch.setattr(listening, "TEAR_SECONDS", 60.0)
+    monkeypatch.setattr(listening, "CUT_SECONDS", 60)
     monkeypatch.setattr(logging.getLogger("k2think"), "propagate", True)
     caplog.set_level(logging.INFO, logger="k2think")
     with ExitStack() as stack:
@@ -110,8 +114,11 @@ def test_a_request_that_is_still_arriving_is_answered(stopping: Stopping, caplog
     assert any(line.startswith("POST /v1/files 503 ") for line in caplog.messages)
 
 
-def test_a_client_that_takes_nothing_holds_nothing_up(stopping: Stopping, caplog: pytest.LogCaptureFixture) -> None:
-    with stopping.ask("[[tokens=2000000]]", stream=True) as connection:
+def test_a_client_that_takes_nothing_holds_nothing_up(
+    stopping: Stopping, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "TEAR_SECONDS", 0.5)
+    with stopping.ask("[[tokens=200000]]", stream=True) as connection:
         connection.recv(1, socket.MSG_PEEK)
         stopping.stop()
     (line,) = chat_lines(caplog)
@@ -124,7 +131,8 @@ def is_told(answer: RawAnswer) -> None:
     assert answer.header("x-request-id")
 
 
-def test_a_file_that_is_cut_off_is_seen_to_be(stopping: Stopping) -> None:
+def test_a_file_that_is_cut_off_is_seen_to_be(stopping: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "TEAR_SECONDS", 0.5)
     with client_of(base_url=stopping.url, headers={"Authorization": f"Bearer {KEY}"}) as http:
         files = {"file": ("large.bin", bytes(LARGE))}
         file = http.post("/v1/files", data={"purpose": "user_data"}, files=files).json()

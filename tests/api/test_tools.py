@@ -11,6 +11,7 @@ import pytest
 from conftest import MODEL, MakeStage, Stage, staging
 from openai import BadRequestError, OpenAI
 from pydantic import BaseModel
+from waiting import until
 
 from k2think.simulator.app import SimulatorOptions
 
@@ -359,14 +360,18 @@ def test_a_decimal_of_pydantics_is_a_schema(stage: Stage) -> None:
 # Streaming
 
 
-def test_arguments_arrive_while_they_are_written(make_stage: MakeStage) -> None:
-    """The first piece of a long argument is there when the last is still to be written."""
-    stage = make_stage(options=SimulatorOptions(models=(MODEL,), delay=0.005))
-    text = "[[call=get_weather args='" + json.dumps({"city": "word " * 100}) + "']] Paris?"
+def test_arguments_arrive_while_they_are_written(stage: Stage) -> None:
+    """The first pieces of a long argument are there when the last are still to be written."""
+    arguments = json.dumps({"city": "word " * 100})
+    text = f"""[[fault=stall after=80 think="I look." call=get_weather args='{arguments}']] Paris?"""
+    arrived = b""
     with stage.stream(text, tools=[WEATHER]) as response:
-        arrived = [data.count(b'"arguments"') for data in response.iter_bytes()]
-    assert sum(arrived) > 50
-    assert len([count for count in arrived if count]) > 20
+        for data in response.iter_bytes():
+            arrived += data
+            if arrived.count(b"word") > 40:
+                break
+        until(lambda: sum(stage.simulator.state.open.values()) == 1)
+    assert b'"arguments"' in arrived
 
 
 def test_a_draft_in_the_thinking_is_no_call(stage: Stage) -> None:

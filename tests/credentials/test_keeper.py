@@ -10,6 +10,7 @@ from functools import wraps
 
 import pytest
 
+from k2think.credentials import incident as breaker
 from k2think.credentials.credential import Credential
 from k2think.credentials.incident import FAILURES, Incident
 from k2think.credentials.keeper import Keeper
@@ -27,7 +28,7 @@ from k2think.errors import (
 A, B, C = (Credential(name, f"secret-{name}") for name in "abc")
 REJECTED = CredentialRejected("no")
 DOWN = UpstreamUnavailable("It is down.")
-LONG = 60.0
+LONG = 240.0
 """A wait that no test sees the end of."""
 
 
@@ -37,6 +38,13 @@ def in_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], Non
         asyncio.run(asyncio.wait_for(test(), LONG / 2))
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _no_pause_of_an_incident_is_over_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the machine stands still; they stay as long as they are beside each other."""
+    for name in ("FIRST_PAUSE", "MAX_PAUSE", "PROBE_PATIENCE"):
+        monkeypatch.setattr(breaker, name, 30 * getattr(breaker, name))
 
 
 def keeper_of(*credentials: Credential, cap: int = 0, renewals: Renewals | None = None, wait: float = LONG) -> Keeper:
@@ -60,7 +68,7 @@ async def asking(keeper: Keeper, *, patience: float | None = None) -> asyncio.Ta
 def limit(keeper: Keeper, credential: Credential, rests_for: float) -> float:
     """Have the token rest for about so long from now on; gives until when."""
     lease = keeper.pool.lease(0, {other.id for other in keeper.pool.credentials()} - {credential.id})
-    keeper.pool.failed(lease, QuotaExceeded("slow", retry_after=10), time.time() - 10 + rests_for)
+    keeper.pool.failed(lease, QuotaExceeded("slow", retry_after=1), time.time() - 1 + rests_for)
     keeper.pool.release(lease)
     member = keeper.pool.of(credential.id)
     assert member is not None
@@ -70,7 +78,7 @@ def limit(keeper: Keeper, credential: Credential, rests_for: float) -> float:
 def begin_incident(keeper: Keeper) -> None:
     """One whose first pause is over, so that the next request is the probe."""
     for number in range(FAILURES):
-        keeper.incident.failed(DOWN, "abc"[number % 3], 3, time.monotonic() - 2)
+        keeper.incident.failed(DOWN, "abc"[number % 3], 3, time.monotonic() - 2 * breaker.FIRST_PAUSE)
     assert keeper.incident.since is not None
 
 
@@ -107,7 +115,7 @@ async def test_a_request_waits_for_a_busy_token_and_is_woken_when_it_is_given_ba
 @in_loop
 async def test_it_is_given_up_at_once_when_the_next_token_comes_back_too_late() -> None:
     keeper = keeper_of(A)
-    until = limit(keeper, A, 20.5)
+    until = limit(keeper, A, 120.5)
     before = time.time()
     task = await asking(keeper, patience=5)
     assert task.done()
@@ -172,7 +180,7 @@ async def test_one_that_went_away_before_is_not_woken() -> None:
 @in_loop
 async def test_all_that_wait_look_again_when_the_pool_was_changed() -> None:
     keeper = keeper_of(A)
-    limit(keeper, A, 20)
+    limit(keeper, A, 120)
     waiting = [await asking(keeper) for _ in range(3)]
     assert not any(task.done() for task in waiting)
     keeper.pool.enable(0)
@@ -233,7 +241,7 @@ async def test_when_the_probe_fails_the_others_wait_on() -> None:
     with pytest.raises(UpstreamIncident) as none:
         await keeper.lease(patience=0)
     assert none.value.retry_after is not None
-    assert 0 < none.value.retry_after <= 2  # and not the patience with a probe
+    assert 0 < none.value.retry_after <= 2 * breaker.FIRST_PAUSE  # and not the patience with a probe
     other.cancel()
 
 

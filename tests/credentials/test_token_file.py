@@ -10,13 +10,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 import k2think
+from k2think.credentials import token_file as module
 from k2think.credentials.token_file import TokenFile, TokenFileUnreadable, UpdateUnusable
+from k2think.storage.durable import locked
 
 SOURCE = Path(k2think.__file__).parents[1]
 OLD = "# mine\nsecret-a\n\n  secret-b\t\r\n# end\nsecret-a"
@@ -300,7 +303,12 @@ def test_the_only_token_can_be_removed(path: Path, make: Callable[[Path], TokenF
     assert path.read_bytes() == b""
 
 
-def test_edits_at_once_lose_nothing(path: Path, make: Callable[[Path], TokenFile]) -> None:
+def test_edits_at_once_lose_nothing(
+    path: Path, make: Callable[[Path], TokenFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Who has waited for long does without the lock: no edit of these takes so long that another goes past it.
+    monkeypatch.setattr(module, "locked", partial(locked, patience=120))
+
     def edit(name: str) -> None:
         for number in range(4):
             assert make(path).add([f"{name}-{number}"]) == 1

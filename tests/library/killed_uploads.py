@@ -3,8 +3,9 @@
     killed_uploads.py FOLDER DEATHS
 
 DEATHS: a number of kills at random instants, or `steps`: one before each thing that keeping and deleting do to the
-disk. Prints `{"deaths": …, "files": …, "remains": …}`: how many, how many files were listed after them all, and how
-many of the deaths left something to be swept.
+disk. Of those at random there are more, later and later, until files were kept and enough remains were left. Prints
+`{"deaths": …, "files": …, "remains": …}`: how many, how many files were listed after them all, and how many of the
+deaths left something to be swept.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from k2think.library.shelf import Shelf
 
 OWNER = "0" * 32
 LATER = 2 * 3600.0
+ENOUGH = 6
+"""Deaths that left remains."""
 TOUCHES = {"open", "os.rename", "os.remove", "os.mkdir"}
 chance = random.Random(1)
 
@@ -110,8 +113,8 @@ def at_random(folder: Path, deaths: int) -> Iterator[None]:
         for _ in work(folder):
             pass
 
-    for _ in range(deaths):
-        killed(child, chance.uniform(0.001, 0.03))
+    for death in range(50 * deaths):
+        killed(child, chance.uniform(0.001, 0.03 * (1 + death // deaths)))
         yield
 
 
@@ -152,6 +155,8 @@ def main(folder: str, deaths: str) -> None:
         seen["deaths"] += 1
         seen["files"] = files
         seen["remains"] += remains
+        if deaths != "steps" and seen["deaths"] >= int(deaths) and files and seen["remains"] >= ENOUGH:
+            break
     sys.stdout.write(json.dumps(seen))
 
 

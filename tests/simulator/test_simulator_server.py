@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rawhttp import RawAnswer, connected, parsed, request
 from serving import serving
+from waiting import PATIENCE
 
 from k2think.simulator.app import Account, Simulator, SimulatorOptions, create_simulator, mint_token
 from k2think.simulator.script import FAULTS, FORMS
@@ -64,7 +65,7 @@ def text_of(answer: RawAnswer) -> str:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.005)

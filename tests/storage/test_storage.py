@@ -110,7 +110,7 @@ def test_a_lock_keeps_others_out_and_hinders_nothing_else(storage: Storage) -> N
     def count() -> None:
         nonlocal inside, most
         for _ in range(5):
-            with storage.lock("credentials/health"):
+            with storage.lock("credentials/health", 60):
                 inside += 1
                 most = max(most, inside)
                 time.sleep(0.001)  # the turn of another thread, were it not kept out
@@ -273,5 +273,5 @@ def test_a_lock_is_held_against_other_processes_until_its_holder_is_killed(
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
             holder.kill()
-        with directory.lock("a"):
+        with directory.lock("a", 60):
             assert directory.get("a") == b"held"

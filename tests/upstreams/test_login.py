@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -339,16 +338,9 @@ def test_a_sign_in_has_a_deadline_of_its_own(odd: tuple[str, OddServer]) -> None
         sign_in(at(odd, "silent"), patience=0.2)
 
 
-def test_a_server_that_is_not_there_is_unavailable(free_port: int) -> None:
+def test_a_server_that_is_not_there_is_unavailable(closed_port: int) -> None:
     with pytest.raises(errors.UpstreamUnavailable):
-        sign_in(f"http://127.0.0.1:{free_port}/api/chat/completions")
-
-
-@pytest.fixture
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+        sign_in(f"http://127.0.0.1:{closed_port}/api/chat/completions")
 
 
 # Through a proxy
@@ -429,8 +421,8 @@ def test_a_tunnel_is_asked_for_with_the_credentials_and_its_refusal_does_not_sho
     assert {hidden for hidden in ("xy-secret", CREDENTIALS[-12:], "sesame") if hidden in said} == set()
 
 
-def test_a_proxy_that_is_not_there_is_named_without_its_password(free_port: int) -> None:
-    proxy = f"http://me:xyzzy@127.0.0.1:{free_port}"
+def test_a_proxy_that_is_not_there_is_named_without_its_password(closed_port: int) -> None:
+    proxy = f"http://me:xyzzy@127.0.0.1:{closed_port}"
     with pytest.raises(errors.UpstreamUnavailable, match="PROXY_URL") as caught:
         sign_in("http://k2think.example/api/chat/completions", proxy=proxy)
     assert "xyzzy" not in everything_said(caught.value)

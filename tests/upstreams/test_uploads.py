@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import httpx2 as httpx
 import pytest
+from clocks import later
 from conftest import client_of
 from serving import serving
 
@@ -245,7 +246,10 @@ def test_requests_at_once_share_an_upload_and_one_that_leaves_does_not_end_it(se
 
 
 class OddServer:
-    """Answers uploads with one status and body after reading `reads` of their bytes; keeps what it read."""
+    """Answers uploads with one status and body after reading `reads` of their bytes; keeps what it read.
+
+    `pause`: seconds that pass after the first byte, by the clock of the loop alone.
+    """
 
     def __init__(self, status: int = 200, body: bytes = b"", *, reads: int | None = None, pause: float = 0.0) -> None:
         self.status, self.body, self.reads, self.pause = status, body, reads, pause
@@ -258,7 +262,7 @@ class OddServer:
         [length] = [int(line.partition(":")[2]) for line in head.split("\r\n") if line.startswith("content-length:")]
         try:
             await reader.readexactly(1)
-            await asyncio.sleep(self.pause)
+            later(self.pause)
             await reader.readexactly((length if self.reads is None else self.reads) - 1)
             if self.status:
                 kind = "text/html" if self.body.startswith(b"<") else "application/json"
@@ -340,7 +344,7 @@ def test_the_wait_for_the_answer_begins_when_all_is_sent(tmp_path: Path) -> None
     large = document(bytes(LARGE), path=tmp_path / "large")
 
     async def act(transport: Transport) -> None:
-        async with before(OddServer(400, b'{"detail":"no"}', pause=3.6)) as url:
+        async with before(OddServer(400, b'{"detail":"no"}', pause=1000)) as url:
             with large.path.open("rb") as file:  # type: ignore[union-attr]
 
                 async def pieces() -> AsyncIterator[bytes]:
@@ -352,7 +356,7 @@ def test_the_wait_for_the_answer_begins_when_all_is_sent(tmp_path: Path) -> None
                     assert reply.status == 400
                     assert await reply.read_whole() == b'{"detail":"no"}'
 
-    using(act, Patience(60, first_event=3, silence=60, total=60))
+    using(act, Patience(60, first_event=1000, silence=10_000, total=10_000))
 
 
 def test_a_file_that_has_become_shorter_ends_the_upload(tmp_path: Path) -> None:
