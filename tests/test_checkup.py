@@ -303,9 +303,9 @@ FAULTS = [
     ),
     planted("connections", "note", "MAX_CONNECTIONS: 1 is less than WORKERS", MAX_CONNECTIONS="1", WORKERS="2"),
     # network
-    planted("port-taken", "wrong", "PORT:", "is taken on 127.0.0.1 by another program", PORT="{service_port}"),
-    planted("foreign-host", "wrong", "HOST: 192.0.2.1 is no address of this machine", HOST="192.0.2.1"),
-    planted("odd-host", "wrong", "HOST: a..b", HOST="a..b"),
+    planted("port-taken", "wrong", "PORT: Port", "is taken on 127.0.0.1.", "Stop what uses it", PORT="{service_port}"),
+    planted("foreign-host", "wrong", "HOST: Cannot listen on 192.0.2.1", HOST="192.0.2.1"),
+    planted("odd-host", "wrong", "HOST: Cannot listen on a..b (", HOST="a..b"),
     planted(
         "upstream",
         "wrong",
@@ -434,7 +434,7 @@ def test_what_does_not_answer_is_not_waited_for(command: Command, monkeypatch: p
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, but never answers
         code, out = command(PORT=str(silent.getsockname()[1]))
     assert code == 1
-    assert "by another program" in out
+    assert "is taken on 127.0.0.1" in out
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
         waiting = [socket.socket() for _ in range(4)]  # more than wait there: no more connections are taken

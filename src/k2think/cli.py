@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 something is wrong (check, health, tokens), 2 cannot start
 
 from __future__ import annotations
 
-import http.client
 import logging
 import signal
 import sys
@@ -15,13 +14,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from k2think import NAME, __version__
-from k2think.addresses import base_url, nearby
+from k2think.addresses import ask, base_url
 from k2think.check_command import check
 from k2think.credentials.token_file import TokenFileUnreadable
 from k2think.credentials.worker import Worker
@@ -264,17 +265,13 @@ def health(context: typer.Context, host: Host = None, port: Port = None) -> None
     if not server.port:
         _is_unwell("PORT is 0, any free port: nobody knows which. Name it with --port.")
     where = f"{base_url(server.host, server.port)}/health"
-    connection = http.client.HTTPConnection(nearby(server.host), server.port, timeout=HEALTH_SECONDS)
     try:
-        connection.request("GET", "/health")
-        status = connection.getresponse().status
+        status, _ = ask(server.host, server.port, "/health", patience=HEALTH_SECONDS)
     except TimeoutError:
         _is_unwell(f"{where} does not answer within {HEALTH_SECONDS:g} s.")
-    except (OSError, UnicodeError, http.client.HTTPException) as error:
+    except (OSError, UnicodeError, HTTPException) as error:
         _is_unwell(f"{where} does not answer: {error or type(error).__name__}.")
-    finally:
-        connection.close()
-    if status != http.client.OK:
+    if status != HTTPStatus.OK:
         _is_unwell(f"{where} answers {status}.")
     typer.echo(f"{where} answers: the gateway is well.")
 

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import uvicorn
 
@@ -39,7 +39,19 @@ CUT_SECONDS = 3
 
 
 class AddressUnusable(Exception):
-    """Nobody can listen there; the message says why and what to do."""
+    """Nobody can listen there: `problem` and `remedy`, which make the message, and which `setting` is to be another.
+
+    `taken`: something listens there already.
+    """
+
+    def __init__(
+        self, problem: str, remedy: str, *, setting: Literal["HOST", "PORT"] = "PORT", taken: bool = False
+    ) -> None:
+        super().__init__(f"{problem} {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+        self.setting = setting
+        self.taken = taken
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,18 +66,29 @@ def _telling(host: str, port: int) -> Iterator[None]:
     try:
         yield
     except UnicodeError as error:
-        reason = f"Cannot listen on {host}, which is no name of a machine. HOST must be an address of this machine."
-        raise AddressUnusable(reason) from error
+        raise _foreign(host, "no name of a machine") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            reason = f"Port {port} is taken on {host}. Stop what uses it, or choose another, such as --port {port + 1}."
-        elif error.errno == errno.EACCES:
-            reason = f"Port {port} may not be used by this user. Choose one from 1024 up, such as --port 8001."
-        else:
-            reason = (
-                f"Cannot listen on {host}, port {port} ({error.strerror}). HOST must be an address of this machine."
-            )
-        raise AddressUnusable(reason) from error
+            other = port + 1 if port < 65535 else 8001
+            raise AddressUnusable(
+                f"Port {port} is taken on {host}.",
+                f"Stop what uses it, or choose another, such as --port {other}.",
+                taken=True,
+            ) from error
+        if error.errno == errno.EACCES:
+            raise AddressUnusable(
+                f"Port {port} may not be used by this user.",
+                "Choose one from 1024 up, such as --port 8001.",
+            ) from error
+        raise _foreign(host, error.strerror or str(error)) from error
+
+
+def _foreign(host: str, why: str) -> AddressUnusable:
+    return AddressUnusable(
+        f"Cannot listen on {host} ({why}).",
+        "HOST must be an address of this machine: 127.0.0.1 for programs on it alone, 0.0.0.0 for all that reach it.",
+        setting="HOST",
+    )
 
 
 def listen_several(host: str, port: int, count: int) -> list[socket.socket]:

@@ -5,8 +5,6 @@ Connections are made and ended again; nothing is sent through them, so nobody le
 
 from __future__ import annotations
 
-import errno
-import http.client
 import json
 import socket
 import time
@@ -14,12 +12,13 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 from k2think import NAME
-from k2think.addresses import nearby
+from k2think.addresses import ask
 from k2think.checkup.finding import Finding
 from k2think.listening import AddressUnusable, listen
 from k2think.settings import Server, Upstream
@@ -28,7 +27,6 @@ PATIENCE = 5.0
 """Seconds for all connections, which are tried at once; and for what uses our port to say its name."""
 MAX_ADDRESSES = 8
 """Of a name, that are tried."""
-MAX_ANSWER = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,46 +45,24 @@ def check_address(server: Server) -> Iterator[Finding]:
     try:
         listen(host, port).close()
     except AddressUnusable as error:
-        cause = error.__cause__
-        yield _unusable(host, port, cause if isinstance(cause, OSError) else OSError(None, "no name of a machine"))
+        if error.taken and _is_ours(host, port):
+            yield Finding(
+                "note",
+                f"PORT: a {NAME} is running on {host}, port {port} already.",
+                "Stop it before you start another, or set another PORT for that one.",
+            )
+        else:
+            yield Finding("wrong", f"{error.setting}: {error.problem}", error.remedy)
     else:
         yield Finding("ok", f"Address: {host}, " + (f"port {port} is free" if port else "any free port"))
 
 
-def _unusable(host: str, port: int, error: OSError) -> Finding:
-    if error.errno == errno.EADDRINUSE and _is_ours(host, port):
-        return Finding(
-            "note",
-            f"PORT: a {NAME} is running on {host}, port {port} already.",
-            "Stop it before you start another, or set another PORT for that one.",
-        )
-    if error.errno == errno.EADDRINUSE:
-        return Finding(
-            "wrong",
-            f"PORT: {port} is taken on {host} by another program.",
-            f"Stop what uses it, or set another, such as PORT={port + 1 if port < 65535 else 8001}.",
-        )
-    if error.errno == errno.EACCES:
-        return Finding(
-            "wrong", f"PORT: {port} may not be used by this user.", "Set one from 1024 up, such as PORT=8001."
-        )
-    return Finding(
-        "wrong",
-        f"HOST: {host} is no address of this machine ({error.strerror}).",
-        "Set HOST=0.0.0.0 to listen on all of them, or HOST=127.0.0.1 for this machine alone.",
-    )
-
-
 def _is_ours(host: str, port: int) -> bool:
     """Whether what has the port is a gateway of ours. The question stays on this machine."""
-    connection = http.client.HTTPConnection(nearby(host), port, timeout=PATIENCE)
     try:
-        connection.request("GET", "/")
-        said = json.loads(connection.getresponse().read(MAX_ANSWER))
-    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        said = json.loads(ask(host, port, "/", patience=PATIENCE)[1])
+    except (OSError, HTTPException, ValueError, RecursionError):
         return False
-    finally:
-        connection.close()
     return isinstance(said, dict) and said.get("name") == NAME
 
 

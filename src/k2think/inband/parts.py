@@ -59,20 +59,6 @@ _ANSWERING = frozenset[_State](("answer", "wrapped"))
 class Parter:
     """Takes tokens, then the `end`; `given` are the events since the last time. `observed`: see `ReasoningReader`."""
 
-    __slots__ = (
-        "_code",
-        "_depth",
-        "_held",
-        "_native",
-        "_opened",
-        "_opener",
-        "_out",
-        "_replaying",
-        "_state",
-        "_unquoter",
-        "observed",
-    )
-
     def __init__(self, opener: Opener) -> None:
         self.observed: Observed | None = None
         self._opener: Opener = opener
