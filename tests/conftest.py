@@ -20,7 +20,6 @@ from waiting import PATIENCE
 from k2think import gateway, token_reset
 from k2think.app import create_app
 from k2think.checkup import network
-from k2think.library.texts import Texts
 from k2think.settings import Settings
 from k2think.simulator.app import Simulator, SimulatorOptions, create_simulator, mint_token
 from k2think.upstreams import exchange
@@ -181,6 +180,6 @@ def patient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exchange, "MODELS_PATIENCE", 60.0)
         patch.setattr(network, "PATIENCE", 60.0)
-        patch.setattr(gateway, "Texts", partial(Texts, patience=PATIENCE))
+        patch.setattr(gateway, "Texts", partial(vars(gateway)["Texts"], patience=PATIENCE))
         patch.setattr(token_reset, "PATIENCE", Patience(connect=60, first_event=60, silence=60, total=120))
         yield

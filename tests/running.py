@@ -15,10 +15,10 @@ from pathlib import Path
 from queue import Empty, Queue
 
 import pytest
+from waiting import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "k2think_proxy.py"
-PATIENCE = 300.0  # only a hang takes so long
 LISTENING = "0A"  # as Linux has it in /proc/net/tcp
 
 # Serves as the script does, but tears nobody off who could not be told within a second or two that it stops: on a
@@ -96,10 +96,10 @@ def started(*arguments: str | Path, environ: dict[str, str] | None = None, direc
                 process.kill()
 
 
-def listening(port: int) -> set[str]:
-    """The sockets that listen on this port, as Linux numbers them: whoever gets it next listens on another one."""
+def on_port(port: int, state: str = LISTENING) -> set[str]:
+    """The sockets of this state on a port, as Linux numbers them: whoever gets the port next listens on another one."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == LISTENING}
+    return {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == state}
 
 
 def get(url: str) -> tuple[int, bytes]:

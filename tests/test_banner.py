@@ -15,9 +15,9 @@ import msgspec
 import pytest
 from conftest import KEY, MODEL
 from rawhttp import RawAnswer, request
-from running import PATIENCE, SCRIPT, WITH_PACKAGE
+from running import SCRIPT, WITH_PACKAGE
 from serving import serving
-from waiting import until
+from waiting import PATIENCE, until
 
 from k2think.banner import Line, banner
 from k2think.credentials.health import Health
@@ -166,7 +166,7 @@ def test_a_gateway_without_a_token_says_so_in_red_stays_up_and_serves_once_there
         ) as process:
             os.close(its_end)
             try:
-                until(lambda: "Ctrl-C" in read(), patience=PATIENCE)
+                until(lambda: "Ctrl-C" in read())
                 found = re.search(r"API +(http://\S+)/v1", read())
                 assert found
                 assert re.search(r"\x1b\[31m  tokens .+TOKENS_FILE.+\x1b\[0m", read())
@@ -177,7 +177,7 @@ def test_a_gateway_without_a_token_says_so_in_red_stays_up_and_serves_once_there
                 assert "TOKENS_FILE" in error["message"]
                 assert "k2think check" in error["message"]
                 (tmp_path / "tokens.txt").write_text(mint_token("one@example.com", ttl=3600, now=time.time()))
-                until(lambda: chat(found.group(1)).status == 200, patience=PATIENCE)
+                until(lambda: chat(found.group(1)).status == 200)
                 process.send_signal(signal.SIGINT)
                 assert process.wait(PATIENCE) == 0
             finally:

@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 import pytest
 from conftest import Stage, client_of
-from running import PATIENCE, PLAIN, ROOT
+from running import PLAIN, ROOT
 from serving import serving
+from waiting import PATIENCE
 
 from k2think.checkup import network
 from k2think.checkup.values import PUBLISHED_KEYS

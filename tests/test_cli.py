@@ -26,9 +26,9 @@ from typing import Any
 import pytest
 from conftest import MODEL
 from rawhttp import connected
-from running import PATIENCE, PATIENT, PLAIN, ROOT, SCRIPT, WITH_PACKAGE, Running, get, started
+from running import PATIENT, PLAIN, ROOT, SCRIPT, WITH_PACKAGE, Running, get, started
 from serving import serving
-from waiting import until
+from waiting import PATIENCE, until
 
 from k2think.cli import main, simulate
 from k2think.listening import AddressUnusable, listen
@@ -226,7 +226,7 @@ def test_ctrl_c_during_the_start_is_quiet(workers: str, tmp_path: Path) -> None:
 
     environ = KEY | {"HOST": "127.0.0.1", "PORT": "0", "WORKERS": workers}
     with started(*MODULE, "serve", environ=environ, directory=tmp_path) as running:
-        other_end = until(being_read, patience=PATIENCE)
+        other_end = until(being_read)
         assert running.stop(signal.SIGINT) == 0
         os.close(other_end)
     assert running.printed == []

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import PATIENCE, ROOT, started
+from running import ROOT, started
+from waiting import PATIENCE
 
 from k2think import workers
 from k2think.cli import app

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from conftest import KEY, MODEL, Stage
-from running import PATIENCE, PLAIN, ROOT
+from running import PLAIN, ROOT
 from serving import serving
+from waiting import PATIENCE
 
 from k2think.app import create_app
 from k2think.cli import main

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import PATIENCE, PLAIN, ROOT
+from running import PLAIN, ROOT
+from waiting import PATIENCE
 
 import k2think
 

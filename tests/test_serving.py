@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from rawhttp import RawAnswer, connected, parsed, request
-from running import listening
+from running import on_port
 from serving import serving
 from waiting import until
 
@@ -57,7 +57,7 @@ def listening_at(base: str) -> set[str]:
     """The sockets that listen there, as far as the system tells."""
     if sys.platform != "linux":
         return set()
-    return listening(int(base.rpartition(":")[2]))
+    return on_port(int(base.rpartition(":")[2]))
 
 
 def test_an_answer_that_never_ends_does_not_hold_up_the_end() -> None:

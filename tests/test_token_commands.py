@@ -15,8 +15,8 @@ import httpx2 as httpx
 import msgspec
 import pytest
 from conftest import MakeStage, Stage
-from running import PATIENCE
 from serving import AsgiApp, serving
+from waiting import PATIENCE
 
 from k2think.cli import main
 from k2think.credentials.credential import Credential

@@ -19,9 +19,9 @@ from conftest import KEY, MODEL
 from hypothesis import given
 from hypothesis import strategies as st
 from rawhttp import connected, request
-from running import LISTENING, PATIENCE, PATIENT, SCRIPT, WITH_PACKAGE, Running, get, listening, started
+from running import LISTENING, PATIENT, SCRIPT, WITH_PACKAGE, Running, get, on_port, started
 from serving import AsgiApp, serving
-from waiting import until
+from waiting import PATIENCE, until
 
 from k2think.listening import AddressUnusable, listen_several
 from k2think.simulator.app import SimulatorOptions, create_simulator, mint_token
@@ -86,10 +86,9 @@ def sockets(pid: int, port: int, state: str) -> int:
         for name in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(FileNotFoundError):  # closed while we looked
                 held.add(str(name.readlink()))
-        rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     except (FileNotFoundError, ProcessLookupError, PermissionError):  # it has ended
         return 0
-    return sum(row[1].endswith(f":{port:04X}") and row[3] == state and f"socket:[{row[9]}]" in held for row in rows)
+    return sum(f"socket:[{number}]" in held for number in on_port(port, state))
 
 
 @contextmanager
@@ -144,11 +143,11 @@ def test_all_workers_answer_and_one_that_is_killed_has_a_successor(start: Start)
 def test_workers_of_a_killed_parent_leave_the_port(start: Start) -> None:
     running, url = start(2)
     workers = children(running.process.pid)
-    listeners = listening(port_of(url))
+    listeners = on_port(port_of(url))
     assert len(listeners) == 2
     running.process.kill()
-    until(lambda: not listeners & listening(port_of(url)), patience=PATIENCE)
-    until(lambda: not any(map(is_running, workers)), patience=PATIENCE)
+    until(lambda: not listeners & on_port(port_of(url)))
+    until(lambda: not any(map(is_running, workers)))
 
 
 def test_a_running_stream_ends_as_it_should_and_then_all_is_over(start: Start) -> None:
@@ -168,7 +167,7 @@ def test_a_running_stream_ends_as_it_should_and_then_all_is_over(start: Start) -
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
     running, url = start(2, upstream=held)
-    listeners = listening(port_of(url))
+    listeners = on_port(port_of(url))
     body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "Go"}]}
     headers = {"Authorization": f"Bearer {KEY}"}
     with connected(url, "POST", "/v1/chat/completions", headers=headers, body=body) as connection:
@@ -176,7 +175,7 @@ def test_a_running_stream_ends_as_it_should_and_then_all_is_over(start: Start) -
         # As a terminal does: to all of them at once, and the parent passes it on besides.
         for pid in (*children(running.process.pid), running.process.pid):
             os.kill(pid, signal.SIGINT)
-        until(lambda: not listeners & listening(port_of(url)))
+        until(lambda: not listeners & on_port(port_of(url)))
         assert running.process.poll() is None
         may_end.set()
         while part := connection.recv(65536):

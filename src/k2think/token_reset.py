@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from k2think import NAME
-from k2think.addresses import base_url
+from k2think.addresses import MAX_ANSWER, base_url
 from k2think.credentials.credential import Credential
 from k2think.credentials.persistence import KEY, HealthDamaged, kept_health
 from k2think.credentials.pool import Pool
@@ -19,7 +19,6 @@ from k2think.settings import Settings
 from k2think.storage.directory import DirectoryStorage
 from k2think.upstreams.transport import Patience, Transport
 
-MAX_ANSWER = 64 * 1024
 PATIENCE = Patience(connect=5, first_event=30, silence=30, total=60)
 """Towards this machine."""
 

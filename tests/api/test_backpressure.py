@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from running import PATIENCE, SCRIPT, started
+from running import SCRIPT, started
 from waiting import until
 
 CLIENTS = 24
@@ -113,9 +113,9 @@ def test_a_client_that_does_not_read_stops_its_upstream_and_costs_little(tmp_pat
             wanted = len(upstream.sent) + count
             for _ in range(count):
                 open_clients.enter_context(idle_client(port))
-            until(lambda: len(upstream.sent) == wanted and all(upstream.sent.values()), patience=PATIENCE)
+            until(lambda: len(upstream.sent) == wanted and all(upstream.sent.values()))
             seen.clear()
-            until(standing_still, patience=PATIENCE)
+            until(standing_still)
 
         clients(4)  # what is made once, is made now
         before = resident(gateway.process.pid)

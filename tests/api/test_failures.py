@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,17 +14,10 @@ import httpx2 as httpx
 import pytest
 from conftest import KEY, MODEL, MakeStage, Stage
 from serving import serving
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 from k2think.api import event_stream
 from k2think.simulator.app import SimulatorOptions
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.01)
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:
@@ -239,10 +231,10 @@ def raw_request(stage: Stage, text: str, *, stream: bool) -> Iterator[socket.soc
 def test_upstream_is_hung_up_on_when_the_client_goes(make_stage: MakeStage, where: str, *, stream: bool) -> None:
     own = make_stage()
     with raw_request(own, f"[[fault={where}]]", stream=stream) as connection:
-        until(lambda: own.simulator.state.open.get("one@example.com", 0) == 1, "the call reaches upstream")
+        until(lambda: own.simulator.state.open.get("one@example.com", 0) == 1)
         if stream and where == "stall":
             assert connection.recv(1000).startswith(b"HTTP/1.1 200")
-    until(lambda: own.simulator.state.totals.cancelled == 1, "upstream notices")
+    until(lambda: own.simulator.state.totals.cancelled == 1)
     assert own.http.get("/health").json()["tokens"]["active"] == 3
 
 

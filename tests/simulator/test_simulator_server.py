@@ -6,13 +6,13 @@ import gzip
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from rawhttp import RawAnswer, connected, parsed, request
 from serving import serving
-from waiting import PATIENCE
+from waiting import until
 
 from k2think.simulator.app import Account, Simulator, SimulatorOptions, create_simulator, mint_token
 from k2think.simulator.script import FAULTS, FORMS
@@ -62,13 +62,6 @@ def events(answer: RawAnswer) -> list[Any]:
 def text_of(answer: RawAnswer) -> str:
     chunks = [event for event in events(answer) if isinstance(event, dict) and event.get("choices")]
     return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
 
 
 WHOLE = "<think>a b</think>\n<answer>c d e f g h</answer>"

@@ -37,6 +37,7 @@ _ESCAPED_MARK = rb"\u001e"
 """ASCII's record separator, which no text has as a rule."""
 
 _fast = msgspec.json.Encoder().encode
+"""As `_encode`, but raises `UnicodeEncodeError` for half a surrogate pair."""
 
 
 def keep_alive() -> bytes:
