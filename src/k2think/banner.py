@@ -65,9 +65,7 @@ def _tokens(settings: Settings, now: float) -> Line:
         return Line("tokens", f"{found}; renewed from {settings.credentials.accounts_file}" if is_automatic else found)
     found = f"none usable in {path}" + (f" ({others})" if others else "")
     if not is_automatic:
-        # Only a folder that was there at the start is watched.
-        then = "they are taken up at once" if path.parent.is_dir() else "then start again"
-        what = f"Put tokens there (TOKENS_FILE), one a line; {then}"
+        what = "Put tokens there (TOKENS_FILE), one a line; they are taken up at once"
         return Line("tokens", f"{found}: chats get 503. {what}. `k2think check` says more.", is_wrong=True)
     if missing := _missing_accounts(settings.credentials.accounts_file):
         return Line("tokens", f"{found}, and {missing} Chats get 503. `k2think check` says more.", is_wrong=True)
