@@ -102,6 +102,11 @@ def on_port(port: int, state: str = LISTENING) -> set[str]:
     return {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == state}
 
 
+def state_of(pid: int) -> str:
+    """What a process does, as Linux says it: "R" runs, "S" waits for something, "Z" has ended. Raises `OSError`."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def get(url: str) -> tuple[int, bytes]:
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return answer.status, answer.read()

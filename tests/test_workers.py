@@ -19,7 +19,7 @@ from conftest import KEY, MODEL
 from hypothesis import given
 from hypothesis import strategies as st
 from rawhttp import connected, request
-from running import LISTENING, PATIENT, SCRIPT, WITH_PACKAGE, Running, get, on_port, started
+from running import LISTENING, PATIENT, SCRIPT, WITH_PACKAGE, Running, get, on_port, started, state_of
 from serving import AsgiApp, serving
 from waiting import PATIENCE, until
 
@@ -74,7 +74,7 @@ def children(pid: int) -> list[int]:
 
 def is_running(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+        return state_of(pid) not in {"Z", "X"}
     except (FileNotFoundError, ProcessLookupError):
         return False
 
