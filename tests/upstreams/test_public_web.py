@@ -25,8 +25,8 @@ from clocks import later
 
 from k2think.errors import Overloaded, UnusableUrl
 from k2think.upstreams import public_web
+from k2think.upstreams.door import is_own
 from k2think.upstreams.public_web import Fetched, PublicWeb
-from k2think.upstreams.transport import is_own
 
 PUBLIC = IPv4Address("127.0.0.1")
 LIMIT = 100_000

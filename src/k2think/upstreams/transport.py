@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 import socket
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Thread
 from types import TracebackType
 from typing import NoReturn, Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from k2think import __version__
 from k2think.errors import UpstreamTimeout, UpstreamUnavailable
+from k2think.upstreams.door import Address, Door, look_up
 
 USER_AGENT = f"k2think-api-proxy/{__version__}"
 """Who we are, said honestly."""
@@ -39,39 +35,6 @@ RECEIVE_BYTES = 48 * 1024
 of it in one read. With what waits above, and what the server keeps, it is at most the 256 KB that a client who does not
 read shall cost. It is also the window: 2,000 tokens a second over a distance of 100 ms.
 """
-
-MAX_ADDRESSES = 4
-"""Addresses of one checked name that are tried; its owner could give us hundreds to knock at."""
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class AddressRefused(UpstreamUnavailable):
-    """No connection was made: the host has no address that this transport may connect to, or none at all.
-
-    Which of the two it is must not be told: it would say which names an internal name server knows.
-    """
-
-
-def look_up(name: str) -> list[str]:
-    """The addresses of a name, in the system's order of preference; blocks. Raises `OSError`."""
-    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def is_own(address: Address) -> bool:
-    """Say whether this machine has the address; asks the system, not the network.
-
-    To our own public address we would come from within, past what guards it. Where the system lets everybody use
-    addresses that it does not have (`ip_nonlocal_bind`), every one counts as its own.
-    """
-    plain = address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
-    try:
-        with socket.socket(socket.AF_INET if plain.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(plain), 0))
-    except OSError as error:
-        return error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}  # any other says nothing of the address
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +81,11 @@ class Reply:
     def cookies(self) -> Mapping[str, str]:
         """The cookies that the answer sets, name → value."""
         return {name: cookie.value for name, cookie in self._response.cookies.items()}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the whole body has been read."""
+        return self._response.content.at_eof()
 
     def began(self) -> None:
         """The first event has come: from here on silence is what counts."""
@@ -172,7 +140,7 @@ class Reply:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watch.cancel()
-        if self._response.content.at_eof():
+        if self.has_ended:
             self._response.release()  # the connection can serve another request
         else:
             self._response.close()  # hanging up is how a running generation is stopped upstream
@@ -229,7 +197,7 @@ class Transport:
         if self._may_connect is None:
             connector = aiohttp.TCPConnector(limit=limit, ttl_dns_cache=60, socket_factory=_narrow_socket)
         else:
-            door = _Door(self._may_connect, self._find)
+            door = Door(self._may_connect, self._find)
             connector = aiohttp.TCPConnector(
                 limit=limit,
                 use_dns_cache=False,  # each connection is made to what was looked up and checked for it alone
@@ -329,58 +297,6 @@ class _Sending:
     def _wait(self, until: float) -> None:
         if self._limit is not None:
             self._limit.reschedule(until)
-
-
-class _Door(AbstractResolver):
-    """Lets connections out to allowed addresses only.
-
-    The HTTP client asks `resolve` for the addresses of a name, and `socket` for a socket to each address before it
-    connects: also to one that stands in the URL itself. So what is checked is what is connected to.
-    """
-
-    def __init__(self, may_connect: Callable[[Address], bool], find: Callable[[str], list[str]]) -> None:
-        self._may_connect = may_connect
-        self._find = find
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        allowed = [address for address in await self._look_up(host) if self._may_connect(ipaddress.ip_address(address))]
-        if not allowed:
-            raise AddressRefused("None of the host's addresses may be connected to.")
-        return [
-            {"hostname": host, "host": address, "port": port, "family": family, "proto": 0, "flags": 0}
-            for address in allowed[:MAX_ADDRESSES]
-        ]
-
-    def socket(self, wanted: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, address = wanted
-        if not self._may_connect(ipaddress.ip_address(address[0])):
-            raise AddressRefused("The address may not be connected to.")
-        return socket.socket(family, kind, protocol)
-
-    async def close(self) -> None:
-        """Nothing is kept."""
-
-    async def _look_up(self, host: str) -> list[str]:
-        """The addresses, none where the name is not known.
-
-        Each look-up has a thread: one whose name server never answers holds up no other, nor the end of the process.
-        What remains: a look-up cannot be stopped, so its thread lives on until the system gives up (half a minute, as
-        most are set), longer than the fetch that wanted it. So there may be a few more threads than fetches.
-        """
-        looking: Future[list[str]] = Future()
-        looking.set_running_or_notify_cancel()  # whoever waits may give up, and the answer then goes nowhere
-
-        def look() -> None:
-            try:
-                found = self._find(host)
-            except (OSError, UnicodeError):
-                found = []
-            looking.set_result(found)
-
-        Thread(target=look, name="look-up", daemon=True).start()
-        return await asyncio.wrap_future(looking)
 
 
 def _translate(error: aiohttp.ClientError | OSError) -> NoReturn:
