@@ -47,21 +47,15 @@ class EventStream:
         self.blocked = False  # a write waits for the client to take something
         self._send = send
 
-    async def write(self, frames: bytes) -> None:
-        """Send frames; the head before the first."""
+    async def write(self, frames: bytes, *, last: bool = False) -> None:
+        """Send frames; the head before the first. The `last` end the answer."""
         if not self.started:
             self.started = True
             await self._send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
         self.written_at = time.monotonic()
         self.blocked = True
-        await self._send({"type": "http.response.body", "body": frames, "more_body": True})
+        await self._send({"type": "http.response.body", "body": frames, "more_body": not last})
         self.blocked = False
-
-    async def end(self, frames: bytes) -> None:
-        """Send the last frames and close."""
-        if frames:
-            await self.write(frames)
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Attendant:

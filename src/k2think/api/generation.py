@@ -94,13 +94,13 @@ class ChatCompletions:
                 if not stream.started:
                     raise
                 last, ending = outbound.error_frame(error), f"broke off: {error.code}"
-            await stream.end(last)
+            await stream.write(last, last=True)
         except asyncio.CancelledError:
             if not stream.started:
                 raise
             ending = CUT_OFF
             with suppress(asyncio.CancelledError):  # this too is waited for only so long
-                await stream.end(outbound.error_frame(GatewayStopping()))
+                await stream.write(outbound.error_frame(GatewayStopping()), last=True)
         _ended(answer.trace, 200, ending)
 
 

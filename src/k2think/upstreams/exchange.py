@@ -60,6 +60,8 @@ async def converse(
                 yield events
             if reader.finished and not ending:
                 # Read on to the body's end, which comes at once as a rule: only then can the connection serve again.
+                if reply.has_ended:
+                    break
                 reply.ending()
                 ending = True
         if rest := [event for data in decoder.close() for event in reader.feed(data)]:
