@@ -85,6 +85,7 @@ class Attendant:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watch.cancel()
+        del self._watch  # it keeps what ended it, with all that saw it end: else only the collector would free that
         if self._hung_up and (error is None or isinstance(error, asyncio.CancelledError)):
             self._work.uncancel()
             raise HungUp from None

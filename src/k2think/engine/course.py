@@ -38,18 +38,15 @@ class Course:
         self._native = native
         self._asks_left = tools.tool_retries
 
-    def after_failure(self, error: UpstreamError, emulation: Emulation, credential_id: str) -> Again:
-        """Say when to try once more. Raises the error if that makes no sense."""
+    def after_failure(self, error: UpstreamError, emulation: Emulation, credential_id: str) -> Again | None:
+        """Say when to try once more; None if that makes no sense."""
         now = time.monotonic()
         if self._native.learn(self.model.id, error, emulation.delegated, now):
             # Not the upstream's own words: they may quote the prompt.
             logger.info("the gateway does for a while itself what %s does not: %s", self.model.id, error.param)
             self.means = msgspec.structs.replace(self.means, native=self._native.of(self.model.id, now))
             return Again()
-        again = self.retries.decide(error, credential_id)
-        if again is None:
-            raise error
-        return again
+        return self.retries.decide(error, credential_id)
 
     def after_problem(self, emulation: Emulation) -> None:
         """Ask the model again. Raises `StructuredOutputFailed` if it was asked often enough."""

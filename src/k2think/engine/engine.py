@@ -99,8 +99,8 @@ class Engine:
                     again = course.after_failure(error, emulation, lease.credential.id)
                     logger.debug("%s: failed (%s), next: %s", trace.request_id, error.code, again)
                     trace.asked_at = 0.0
-                    if again.rediscover:
-                        course.model = await self._renamed(prompt, course.model, error)
+                    if again is None or (again.rediscover and not await self._renamed(course)):
+                        raise
                     await asyncio.sleep(again.after)
                 else:
                     self._count(emulation)
@@ -164,10 +164,11 @@ class Engine:
             attempt.ended_at = time.monotonic()
             self._keeper.release(lease)
 
-    async def _renamed(self, prompt: Prompt, model: Model, error: UpstreamError) -> Model:
-        """Look for the model's new id; the error stands if there is none."""
+    async def _renamed(self, course: Course) -> bool:
+        """Look for the model's new id; False if there is none."""
         await self._catalog.refresh()
-        renamed = await self._catalog.resolve(prompt.model)
-        if renamed.id == model.id:
-            raise error
-        return renamed
+        renamed = await self._catalog.resolve(course.prompt.model)
+        if renamed.id == course.model.id:
+            return False
+        course.model = renamed
+        return True

@@ -191,7 +191,8 @@ class Emulation:
             reader = CallReader(names, desk)
             return [*reader.feed(TextDelta(text)), *reader.close()]
 
-        return CallReader(names, self._desk, Rescue(lambda: self._reasoning.unended, read))
+        reasoning = self._reasoning  # not from `self`, which holds the reader that is made here
+        return CallReader(names, self._desk, Rescue(lambda: reasoning.unended, read))
 
     def _written(self, toolbox: Toolbox | None, output: OutputFormat | None) -> Prompt:
         """The prompt as the upstream gets it: what it has no place for stands in the conversation."""
