@@ -1,4 +1,4 @@
-"""The least that a gateway of these libraries can be: uvicorn, aiohttp and msgspec, and nothing of the gateway.
+"""The least that a gateway of these libraries can be: uvicorn, msgspec and the client of the gateway, and nothing else.
 
 One token, no keys, no pool, no retries, no tools, no limits, no log; any error is a 500. It asks upstream for a stream
 as the gateway does, takes frames apart, tells thinking from answer by the one form in which the benchmark's upstream
@@ -12,9 +12,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import aiohttp
 import msgspec
 import uvicorn
+
+from k2think.upstreams.patience import Patience
+from k2think.upstreams.transport import Transport
 
 CHUNK = (
     b'data: {"id":"chatcmpl-floor","object":"chat.completion.chunk","created":0,"model":"floor",'
@@ -85,12 +87,12 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     asked = {"stream": True, "model": question.model, "messages": question.messages, "params": {}, "features": {}}
     reader = Reader()
     texts: dict[str, list[str]] = {"reasoning_content": [], "content": []}
-    session: aiohttp.ClientSession = scope["state"]["session"]
+    transport: Transport = scope["state"]["transport"]
     url = os.environ["UPSTREAM"]
-    async with session.post(url, data=msgspec.json.encode(asked), headers=HEADERS) as response:
+    async with await transport.request("POST", url, headers=HEADERS, body=msgspec.json.encode(asked)) as reply:
         if question.stream:
             await _begin(send, b"text/event-stream")
-        async for data in response.content.iter_any():
+        while data := await reply.read():
             found = reader.feed(data)
             if question.stream:
                 encode = msgspec.json.encode
@@ -118,10 +120,11 @@ async def _begin(send: Any, media_type: bytes, *headers: tuple[bytes, bytes]) ->
 
 async def _live(state: dict[str, Any], receive: Any, send: Any) -> None:
     await receive()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        state["session"] = session
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
+    state["transport"] = transport = Transport(patience=Patience(60, 60, 60, 600), max_connections=1000)
+    await transport.start()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await transport.close()
     await send({"type": "lifespan.shutdown.complete"})
 
 

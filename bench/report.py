@@ -97,7 +97,7 @@ def _circumstances(figures: Figures, about: Circumstances) -> str:
             "tokens; nginx and LiteLLM log nothing."
         ),
         "The gateway asks upstream for a stream also where the client does not; nginx passes on the upstream's JSON.",
-        "*Libraries alone* is [floor.py](floor.py): what uvicorn, aiohttp and msgspec alone cost a gateway.",
+        "*Libraries alone* is [floor.py](floor.py): uvicorn, msgspec and the gateway's HTTP client, nothing else.",
         *about.absent,
     ]
     lines = [f"- {fact}" for fact in facts]

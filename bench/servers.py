@@ -115,7 +115,11 @@ class Ground:
         """The gateway's libraries without the gateway."""
         folder = self.folder("floor")
         port = free_port()
-        environ = {"PORT": str(port), "UPSTREAM": f"http://127.0.0.1:{upstream.port}/api/chat/completions"}
+        environ = {
+            "PORT": str(port),
+            "UPSTREAM": f"http://127.0.0.1:{upstream.port}/api/chat/completions",
+            "PYTHONPATH": str(ROOT / "src"),
+        }
         command = (sys.executable, ROOT / "bench" / "floor.py")
         with running(command, cores=self.cores.server, directory=folder, environ=environ) as process:
             yield _answering("floor", process, port, None)
@@ -190,7 +194,7 @@ def ask(port: int, key: Path | None) -> None:
 
 def versions(peers: Path | None) -> dict[str, str]:
     """The versions of the programs that are measured, from the folders that they are installed in."""
-    found = _installed(Path(sys.prefix), "uvicorn", "uvloop", "httptools", "aiohttp", "msgspec")
+    found = _installed(Path(sys.prefix), "uvicorn", "uvloop", "httptools", "msgspec")
     if peers:
         found |= {
             package if package == "litellm" else f"{package} under litellm": version

@@ -23,7 +23,7 @@ from k2think.checkup import network
 from k2think.settings import Settings
 from k2think.simulator.app import Simulator, SimulatorOptions, create_simulator, mint_token
 from k2think.upstreams import exchange
-from k2think.upstreams.transport import Patience
+from k2think.upstreams.patience import Patience
 
 # A busy machine is no fault, and a run says the same each time: whoever changes one thing must not fail by another.
 # `pytest --hypothesis-profile thorough` tries many examples, others each time.

@@ -42,8 +42,9 @@ from k2think.upstreams.catalog import Catalog
 from k2think.upstreams.k2think.login import K2ThinkLogin
 from k2think.upstreams.k2think.upstream import K2ThinkUpstream
 from k2think.upstreams.openai import OpenAIUpstream
+from k2think.upstreams.patience import Patience
 from k2think.upstreams.public_web import PublicWeb
-from k2think.upstreams.transport import Patience, Transport
+from k2think.upstreams.transport import Transport
 
 logger = logging.getLogger(__name__)
 

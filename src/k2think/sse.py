@@ -40,11 +40,14 @@ class Decoder:
             chunk = b"".join((*self._pieces, chunk))
             self._pieces.clear()
             self._pieces_size = 0
+        events: list[bytes] = []
         end = chunk.rfind(b"\n\n")
-        plain = end >= 0 and chunk[:6] == b"data: "
-        events, rest = (chunk[6:end].split(b"\n\ndata: "), chunk[end + 2 :]) if plain else ([], chunk)
-        # Nearly all that comes are events of one line each. A line end more than those between them tells others.
-        if chunk.count(b"\n") != 2 * len(events) or self._data:
+        if end >= 0 and not self._data and chunk.startswith(b"data: "):
+            events, rest = chunk[6:end].split(b"\n\ndata: "), chunk[end + 2 :]
+        else:
+            rest = chunk
+        # Nearly all that comes are events of one line each. A line end that is left tells others.
+        if b"\n" in rest or b"\n" in b"".join(events):
             events = []
             *complete, rest = chunk.split(b"\n")
             self._take_lines(complete, events)

@@ -17,7 +17,8 @@ from k2think.credentials.pool import Pool
 from k2think.errors import UpstreamError
 from k2think.settings import Settings
 from k2think.storage.directory import DirectoryStorage
-from k2think.upstreams.transport import Patience, Transport
+from k2think.upstreams.patience import Patience
+from k2think.upstreams.transport import Transport
 
 PATIENCE = Patience(connect=5, first_event=30, silence=30, total=60)
 """Towards this machine."""

@@ -21,7 +21,8 @@ from k2think.simulator.app import SimulatorOptions, create_simulator, mint_token
 from k2think.simulator.options import RELEASES
 from k2think.simulator.options import Account as User
 from k2think.upstreams.k2think.login import K2ThinkLogin
-from k2think.upstreams.transport import USER_AGENT, Patience, Transport
+from k2think.upstreams.patience import Patience
+from k2think.upstreams.transport import USER_AGENT, Transport
 
 T = TypeVar("T")
 

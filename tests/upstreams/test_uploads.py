@@ -27,7 +27,8 @@ from k2think.simulator.options import RELEASES, Release
 from k2think.simulator.options import Account as User
 from k2think.upstreams.k2think.files import PIECE, Uploads
 from k2think.upstreams.k2think.upstream import K2ThinkUpstream
-from k2think.upstreams.transport import Patience, Transport
+from k2think.upstreams.patience import Patience
+from k2think.upstreams.transport import Transport
 
 T = TypeVar("T")
 

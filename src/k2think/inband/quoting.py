@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-_MARKS = re.compile(r"\n|`+|~+")
+_RUNS = re.compile(r"`+|~+")
 _FENCE = 3
 
 
@@ -69,33 +69,29 @@ class CodeTracker:
 
     def feed(self, text: str) -> None:
         """Read the next piece."""
-        if "`" not in text and "~" not in text:
-            if self._run and text:
-                self._end_run()
-            first = text.find("\n")
-            if first < 0:
-                self._words(text)
-                return
-            if self._closing:
-                self._words(text[:first])
-            self._end_line()
-            self._words(text[text.rfind("\n") + 1 :])
-            return
         place = 0
-        for match in _MARKS.finditer(text):
-            start, end = match.span()
-            if start > place:
-                self._end_run()
-                self._words(text[place:start])
-            if match[0] == "\n":
-                self._end_run()
-                self._end_line()
-            else:
-                self._go_on(match[0])
-            place = end
+        if "`" in text or "~" in text:
+            for run in _RUNS.finditer(text):
+                start, end = run.span()
+                if start > place:
+                    self._pass(text[place:start])
+                self._go_on(run[0])
+                place = end
         if place < len(text):
+            self._pass(text[place:] if place else text)
+
+    def _pass(self, text: str) -> None:
+        """Read what has neither backticks nor tildes. Of its lines only the first and the last can matter."""
+        if self._run:
             self._end_run()
-            self._words(text[place:])
+        first = text.find("\n")
+        if first < 0:
+            self._words(text)
+            return
+        if self._closing:
+            self._words(text[:first])
+        self._end_line()
+        self._words(text[text.rfind("\n") + 1 :])
 
     def _words(self, text: str) -> None:
         if (self._start or self._closing) and text and not text.isspace():

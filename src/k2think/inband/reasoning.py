@@ -6,7 +6,8 @@ Here a text becomes tokens, and everything that is no text passes. What the tags
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, repeat
+from operator import contains
 from typing import Any
 
 from k2think.dialogue.events import Event, ReasoningDelta, TextDelta, Usage
@@ -109,7 +110,7 @@ def _plain(texts: list[str]) -> int:
     """How many of the texts there are before a tag; not counting those at the end whose blanks may belong to one."""
     count = len(texts)
     if "<" in "".join(texts):
-        count = next(place for place, text in enumerate(texts) if "<" in text)
+        count = [*map(contains, texts, repeat("<"))].index(True)
     while count and (not texts[count - 1] or texts[count - 1][-1] in BLANKS):
         count -= 1
     return count

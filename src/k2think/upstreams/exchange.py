@@ -17,6 +17,9 @@ from k2think.upstreams.frames import FrameReader
 from k2think.upstreams.refusals import Speaker, error_of_status
 from k2think.upstreams.transport import Reply, Transport
 
+BATCH = 128
+"""Events that go on together at most: what becomes of them, which may be a multiple, waits for a client who is slow."""
+
 MAX_ERROR_BODY = 64 * 1024
 MODELS_PATIENCE = 5.0  # seconds; clients that list models give up after ten
 
@@ -46,18 +49,21 @@ async def converse(
                 return  # the answer was complete; how the connection ends is of no interest
             if not chunk:
                 break
-            events: list[Event] = []
-            try:
-                reader.feed_all(decoder.feed(chunk), events)
-            except UpstreamError:
-                if began and events:
-                    yield events  # before any of it was seen, an answer is better tried again
-                raise
-            if events:
-                if not began:
-                    reply.began()
-                    began = True
-                yield events
+            frames = decoder.feed(chunk)
+            del chunk  # they are its copy
+            for place in range(0, len(frames), BATCH):
+                events: list[Event] = []
+                try:
+                    reader.feed_all(frames[place : place + BATCH], events)
+                except UpstreamError:
+                    if began and events:
+                        yield events  # before any of it was seen, an answer is better tried again
+                    raise
+                if events:
+                    if not began:
+                        reply.began()
+                        began = True
+                    yield events
             if reader.finished and not ending:
                 # Read on to the body's end, which comes at once as a rule: only then can the connection serve again.
                 if reply.has_ended:

@@ -18,8 +18,9 @@ from msgspec import Struct
 from k2think.errors import UnusableUrl, UpstreamUnavailable
 from k2think.places import Places
 from k2think.upstreams.door import Address, AddressRefused, is_own, look_up
+from k2think.upstreams.patience import Patience
 from k2think.upstreams.public_urls import INSTEAD, PublicUrl, is_public, read_redirect, read_url
-from k2think.upstreams.transport import Patience, Reply, Transport
+from k2think.upstreams.transport import Reply, Transport
 
 MAX_REDIRECTS = 3
 MAX_AT_ONCE = 8
