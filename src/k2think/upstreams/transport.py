@@ -28,8 +28,8 @@ MAX_WHOLE_BODY = 32 * 1024 * 1024
 """Bytes of an answer that comes in one piece; far above any completion."""
 
 RECEIVE_BYTES = 48 * 1024
-"""The system's receive buffer of a connection, as it is asked for: Linux gives twice that, beside what we hold. It is also
-the window: 2,000 tokens a second over a distance of 100 ms.
+"""The system's receive buffer of a connection, as it is asked for: Linux gives twice that, beside what we hold. It is
+also the window: 2,000 tokens a second over a distance of 100 ms.
 """
 
 
