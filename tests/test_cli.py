@@ -36,7 +36,7 @@ from k2think.settings.example import variables
 from k2think.simulator.app import create_simulator
 from k2think.simulator.options import SimulatorOptions
 from k2think.simulator.tokens import mint_token
-from k2think.telemetry.logs import FOREIGN
+from k2think.telemetry.logs import FOREIGN, access
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULE = ("-m", "k2think")
@@ -79,7 +79,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def run(*arguments: str, **environ: str) -> tuple[int, str, str]:
         # A process that ends takes with it what it has made of signals and loggers; this one does not end.
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        loggers = [logging.getLogger(name) for name in ("k2think", *FOREIGN)]
+        loggers = [logging.getLogger(name) for name in ("k2think", access.name, *FOREIGN)]
         logs = [(list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
         with monkeypatch.context() as patch:
             for name, value in environ.items():

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
-from k2think.telemetry.logs import FOREIGN, access, configure_logging, log_generation, log_request
+from k2think.telemetry.logs import FOREIGN, _Request, access, configure_logging, log_generation, log_request
 from k2think.telemetry.recent import Recent
 from k2think.telemetry.records import Trace
 
@@ -20,7 +23,7 @@ from k2think.telemetry.records import Trace
 @pytest.fixture
 def own_logger() -> Iterator[logging.Logger]:
     """The project's logger; it and the others are as they were before afterwards."""
-    loggers = [logging.getLogger(name) for name in ("k2think", *FOREIGN)]
+    loggers = [logging.getLogger(name) for name in ("k2think", access.name, *FOREIGN)]
     before = [(list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
     yield loggers[0]
     access.disabled = False
@@ -37,6 +40,10 @@ def served() -> Trace:
     trace.first_event_at = trace.started_at + 0.25
     trace.prompt_tokens, trace.completion_tokens, trace.status, trace.ending = 7, 9, 200, "complete"
     return trace
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
 
 
 def objects(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -57,6 +64,33 @@ def test_a_text_line_is_to_be_read(own_logger: logging.Logger, capsys: pytest.Ca
         r"\(upstream_timeout\) req_1",
         generation,
     )
+
+
+@pytest.mark.parametrize("written", ["text", "json"])
+def test_the_line_of_a_request_is_what_a_record_of_it_would_be(
+    own_logger: logging.Logger, capsys: pytest.CaptureFixture[str], written: Literal["text", "json"]
+) -> None:
+    configure_logging("INFO", debug=False, worker=2, written=written)
+    log_request("GET", "/a\nb\x1b[31m", 200, time.monotonic(), "req_0")
+    access.info(asked := _Request("GET", "/a\nb\x1b[31m", 200, 0.0, "req_0"))
+    assert str(asked).startswith("GET /a\nb")
+    line, record = (re.sub(r'(\d\d:){2}\d\d(\.\d+Z)?|\d+ ms|"ms": [\d.]+', "", one) for one in printed(capsys))
+    assert line == record
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_where_nothing_can_be_written_requests_are_answered_all_the_same(
+    own_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        configure_logging("INFO", debug=False)
+        log_generation(served())
+        with pytest.raises(OSError, match="No space"):
+            full.flush()
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
 
 
 def test_on_a_terminal_warnings_are_yellow_and_errors_red(

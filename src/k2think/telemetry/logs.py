@@ -6,11 +6,11 @@ import json
 import logging
 import sys
 import time
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TextIO
 
 from k2think.telemetry.records import Trace
 
-FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 FOREIGN = ("uvicorn.error", "asyncio")
 """Loggers of libraries whose warnings belong into the same log."""
 
@@ -29,28 +29,42 @@ class Event:
         raise NotImplementedError
 
 
-class _Clocked(logging.Formatter):
-    """Formats the time, to the second, once a second: that costs the library as much as the rest of a line."""
+class _Form(logging.Formatter):
+    """How a line is written: of a record, or of what is logged for each request."""
 
     _second = 0
     _clock = ""
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the library's name
-        second = int(record.created)
+    def line(self, event: Event, created: float) -> str:
+        """The line of an event at level INFO, at this Unix time: what `format` gives for its record."""
+        raise NotImplementedError
+
+    def formatTime(self, record: logging.LogRecord, _datefmt: str | None = None) -> str:  # noqa: N802 - the library's name
+        return self.time_of(record.created)
+
+    def time_of(self, created: float) -> str:
+        """The time, to the second; formatted once a second, for that costs as much as the rest of a line."""
+        second = int(created)
         if second != self._second:
-            self._second, self._clock = second, super().formatTime(record, datefmt)
+            self._second, self._clock = second, time.strftime(str(self.datefmt), self.converter(second))
         return self._clock
 
 
-class _OneLine(_Clocked):
+class _Text(_Form):
     """Lets nobody write lines or terminal commands of their own into the log: names and words come from outside."""
 
+    def __init__(self, worker: int | None) -> None:
+        self._who = "" if worker is None else f"[{worker}] "
+        super().__init__(f"%(asctime)s %(levelname)-7s {self._who}%(message)s", datefmt="%H:%M:%S")
+
+    def line(self, event: Event, created: float) -> str:
+        return _printable(f"{self.time_of(created)} INFO    {self._who}{event}")
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        line = super().formatMessage(record)
-        return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
+        return _printable(super().formatMessage(record))
 
 
-class _Coloured(_OneLine):
+class _Coloured(_Text):
     """For a terminal: what somebody should look at stands out."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
@@ -60,29 +74,45 @@ class _Coloured(_OneLine):
         return f"{RED if record.levelno >= logging.ERROR else YELLOW}{line}{PLAIN}"
 
 
-class _Json(_Clocked):
+class _Json(_Form):
     """One object a line, in ASCII, so that nothing that is written into it can be taken for another line."""
 
     converter = staticmethod(time.gmtime)
 
     def __init__(self, worker: int | None) -> None:
-        super().__init__()
+        super().__init__(datefmt="%Y-%m-%dT%H:%M:%S")
         self._own = {} if worker is None else {"worker": worker}
+
+    def line(self, event: Event, created: float) -> str:
+        return json.dumps(self._told(created, "INFO", access.name, str(event)) | event.members(), default=str)
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        line: dict[str, Any] = {
-            "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.created % 1 * 1000):03d}Z",
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **self._own,
-        }
+        line = self._told(record.created, record.levelname, record.name, record.getMessage())
         if isinstance(record.msg, Event):
             line |= record.msg.members()
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+    def _told(self, created: float, level: str, name: str, message: str) -> dict[str, Any]:
+        moment = f"{self.time_of(created)}.{int(created % 1 * 1000):03d}Z"
+        return {"time": moment, "level": level, "logger": name, "message": message, **self._own}
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes the lines of requests without the library's records, which cost several times what the lines do."""
+
+    def __init__(self, form: _Form) -> None:
+        super().__init__(sys.stderr)
+        self._form = form
+        self.setFormatter(form)
+
+    def write(self, event: Event) -> None:
+        """Write its line; where that cannot be, as on a full disk, requests are answered all the same."""
+        line = self._form.line(event, time.time())
+        with suppress(OSError, ValueError):
+            self.stream.write(line + self.terminator)
 
 
 def configure_logging(
@@ -102,8 +132,8 @@ def configure_logging(
     # What no line says need not be found out for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001 - the documented switch for not looking the caller up
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json(worker) if written == "json" else _text(worker, colours=colours))
+    form = _Json(worker) if written == "json" else _Coloured(worker) if colours else _Text(worker)
+    handler = _Lines(form)
     for name in FOREIGN:
         foreign = logging.getLogger(name)
         foreign.handlers[:] = [handler]
@@ -113,24 +143,33 @@ def configure_logging(
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if debug else level)
+    access.handlers[:] = [handler]
+    access.propagate = False
     access.disabled = not requests
-
-
-def _text(worker: int | None, *, colours: bool) -> logging.Formatter:
-    line = FORMAT if worker is None else FORMAT.replace("%(message)s", f"[{worker}] %(message)s")
-    return (_Coloured if colours else _OneLine)(line, datefmt="%H:%M:%S")
 
 
 def log_request(method: str, path: str, status: int, started_at: float, request_id: str) -> None:
     """Write the line of an ordinary request."""
     if access.isEnabledFor(logging.INFO):
-        access.info(_Request(method, path, status, _since(started_at), request_id))
+        _write(_Request(method, path, status, _since(started_at), request_id))
 
 
 def log_generation(trace: Trace) -> None:
     """Write the line of a generation: how it ended, how long it took, what it cost."""
     if access.isEnabledFor(logging.INFO):  # the line itself costs more than all the rest of this
-        access.info(_Generation(trace, _since(trace.started_at)))
+        _write(_Generation(trace, _since(trace.started_at)))
+
+
+def _write(event: Event) -> None:
+    if not access.handlers:  # nobody has configured the log: whoever listens gets a record
+        access.info(event)
+    for handler in access.handlers:
+        if isinstance(handler, _Lines):
+            handler.write(event)
+
+
+def _printable(line: str) -> str:
+    return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
 
 
 class _Request(Event):
