@@ -48,7 +48,7 @@ class Keys:
     """The keys of the setting `name` that clients may use."""
 
     def __init__(self, keys: Sequence[str], name: str) -> None:
-        self._digests = [_digest(key.encode()) for key in keys]
+        self._owners = {_digest(key.encode()): owner_of(key.encode()) for key in keys}
         self._name = name
 
     def hold(self, key: bytes) -> bool:
@@ -56,13 +56,17 @@ class Keys:
 
         Compared are digests, all of them: neither a key's length nor its place in the list shows in the time it takes.
         """
-        digest = _digest(key)
-        return any([hmac.compare_digest(digest, known) for known in self._digests])  # noqa: C419 - no early exit
+        return self._holds(_digest(key))
 
-    def check(self, key: bytes) -> None:
-        """Raise `Unauthorized` unless this is one of them."""
-        if not self.hold(key):
+    def check(self, key: bytes) -> str:
+        """Give the owner whose key this is (`owner_of`). Raises `Unauthorized` if it is none of them."""
+        digest = _digest(key)
+        if not self._holds(digest):
             raise Unauthorized(f"The API key is wrong. It must be one of those in {self._name}.")
+        return self._owners[digest]
+
+    def _holds(self, digest: bytes) -> bool:
+        return any([hmac.compare_digest(digest, known) for known in self._owners])  # noqa: C419 - no early exit
 
 
 class Gate:
@@ -87,9 +91,7 @@ class Gate:
             if path == ADMIN or path.startswith(f"{ADMIN}/"):
                 self._check_admin(scope)
             elif path not in OPEN_PATHS:
-                key = bearer(scope)
-                self._keys.check(key)
-                scope.setdefault("state", {})["owner"] = owner_of(key)
+                scope.setdefault("state", {})["owner"] = self._keys.check(bearer(scope))
         return self._app(scope, receive, send)
 
     def _check_admin(self, scope: Scope) -> None:

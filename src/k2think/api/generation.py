@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 import time
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
@@ -143,7 +142,7 @@ class _Answer:
         self._attachments = attachments
         self._question = question
         self._owner = owner
-        self._id = f"chatcmpl-{secrets.token_hex(16)}"
+        self._id = f"chatcmpl-{trace.request_id.removeprefix('req_')}"
         self._created = int(time.time())
 
     async def whole(self) -> bytes:

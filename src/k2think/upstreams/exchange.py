@@ -126,6 +126,7 @@ async def _check(reply: Reply, owns_tokens: Speaker) -> None:
 
 def _is_whole(reply: Reply) -> bool:
     """Whether the answer comes in one piece although a stream was asked for. A page is no answer at all."""
-    if reply.content_type == "text/html":
+    media_type = reply.content_type
+    if media_type == "text/html":
         raise UpstreamUnavailable("The upstream answered with a web page (K2THINK_API_URL names another place?).")
-    return reply.content_type == "application/json"
+    return media_type == "application/json"
