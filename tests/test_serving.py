@@ -170,3 +170,45 @@ def test_an_answer_that_does_not_end_in_time_is_ended_by_its_app(
     assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == [
         "stopping: running answers that are cut off: 1 (DRAIN_TIMEOUT)"
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the event loop is another")
+def test_clients_that_come_at_once_are_taken_at_once() -> None:
+    asked = threading.Event()
+    may_go_on = threading.Event()
+    turns = 0
+    seen: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal turns
+        if scope["type"] == "lifespan":
+            await Probe()(scope, receive, send)
+            return
+        if scope["path"] == "/first":
+            asked.set()
+            may_go_on.wait()  # the whole loop stands still
+
+            def turn() -> None:
+                nonlocal turns
+                turns += 1
+                if len(seen) < 16:
+                    asyncio.get_running_loop().call_soon(turn)
+
+            turn()
+        else:
+            seen.append(turns)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    listener = listen("127.0.0.1", 0)
+    base = url_of(listener)
+    with running_beside(app, listener, drain=1), ExitStack() as clients:
+        until(lambda: request(base, "GET", "/").status == 204)
+        seen.clear()
+        clients.enter_context(connected(base, "GET", "/first"))
+        assert asked.wait()
+        for _ in range(16):
+            clients.enter_context(connected(base, "GET", "/"))
+        may_go_on.set()
+        until(lambda: len(seen) == 16)
+    assert max(seen) - min(seen) < 8

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 BACKLOG = 2048
+ACCEPTED_AT_ONCE = 16
 YOUNG_OBJECTS = 20_000  # some two megabytes of them
 IDLE_SECONDS = 75  # longer than the pools of proxies and clients keep a connection, so that they close it and not we
 TEAR_SECONDS = 1.5
@@ -137,24 +138,38 @@ def run(app: AsgiApp, listener: socket.socket, on_ready: Callable[[], None], *, 
         signal.signal(signal.SIGINT, leave)  # uvicorn raises its signal again when it is done
     signal.signal(signal.SIGTERM, leave)
     server = _Server(app, ready, drain)
+    listeners = _several(listener)
     try:
-        server.run([listener])
+        server.run(listeners)
     finally:
-        listener.close()
+        for one in listeners:
+            one.close()
 
 
 @contextmanager
 def running_beside(app: AsgiApp, listener: socket.socket, *, drain: float) -> Iterator[None]:
     """Serve in a thread of its own for the length of the block, and `drain` seconds more where answers are running."""
     server = _Server(app, lambda: None, drain)
-    thread = threading.Thread(target=server.run, args=([listener],), name="beside", daemon=True)
+    listeners = _several(listener)
+    thread = threading.Thread(target=server.run, args=(listeners,), name="beside", daemon=True)
     thread.start()
     try:
         yield
     finally:
         server.should_exit = True
         thread.join(timeout=drain + CUT_SECONDS + 2)
-        listener.close()
+        for one in listeners:
+            one.close()
+
+
+def _several(listener: socket.socket) -> list[socket.socket]:
+    """The listener, so often as connections are to be taken from it at once.
+
+    uvloop takes one from each listener in a turn, and under load a turn is long: who came last of a hundred that came
+    together would wait for seconds. asyncio takes all that are there; on Windows it is the event loop.
+    """
+    more = 0 if sys.platform == "win32" else ACCEPTED_AT_ONCE - 1
+    return [listener, *(listener.dup() for _ in range(more))]
 
 
 class _Server(uvicorn.Server):
