@@ -93,6 +93,14 @@ def test_where_nothing_can_be_written_requests_are_answered_all_the_same(
             full.close()
 
 
+def test_without_a_standard_error_requests_are_answered_all_the_same(
+    own_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    configure_logging("INFO", debug=False)
+    log_generation(served())
+
+
 def test_on_a_terminal_warnings_are_yellow_and_errors_red(
     own_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
@@ -12,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import PATIENCE
 
 from k2think.errors import UpstreamTimeout, UpstreamUnavailable
 from k2think.upstreams.connection import BUFFER_BYTES, MAX_BARE, WAITING_BYTES, Answer, Connection
@@ -92,6 +94,8 @@ async def told(ours: Line, answer: Answer) -> Told:
         pytest.param(OK + b"connection: close\r\n" + LENGTH + b"hello", (200, b"hello", False), id="close"),
         pytest.param(b"HTTP/1.0 200 OK\r\n" + LENGTH + b"hello", (200, b"hello", False), id="1.0"),
         pytest.param(b"HTTP/1.1 204 No Content\r\n\r\n", (204, b"", True), id="204"),
+        pytest.param(b"HTTP/1.1 200 OK\ncontent-length: 5\n\nhello", (200, b"hello", True), id="bare-line-ends"),
+        pytest.param(OK + CHUNKED + b"5  \r\nhello\r\n0\r\n\r\n", (200, b"hello", True), id="blanks"),
         pytest.param(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", (503, b"", True), id="empty"),
         pytest.param(
             b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + OK + LENGTH + b"hello",
@@ -208,10 +212,11 @@ def test_an_answer_that_breaks_off_is_told_from_one_that_ends(raw: bytes, words:
     on_a_line(act)
 
 
-def test_without_a_length_the_end_of_the_connection_is_that_of_the_body() -> None:
+@pytest.mark.parametrize("header", [b"", b"transfer-encoding: identity\r\n"])
+def test_without_a_length_the_end_of_the_connection_is_that_of_the_body(header: bytes) -> None:
     async def act(ours: Line) -> Told:
         answer = ours.ask()
-        ours.arrive(OK + b"\r\nhello")
+        ours.arrive(OK + header + b"\r\nhello")
         ours.peer.shutdown(socket.SHUT_WR)
         return await told(ours, answer)
 
@@ -219,11 +224,14 @@ def test_without_a_length_the_end_of_the_connection_is_that_of_the_body() -> Non
     assert (found.body, found.serves) == (b"hello", False)
 
 
-def test_what_comes_behind_an_answer_ends_the_connection_and_not_the_answer() -> None:
+@pytest.mark.parametrize("more", [OK + LENGTH + b"there", b"HTTP/1.1 200 OK\r\nx: ", b"H", b"more"])
+def test_what_comes_behind_an_answer_ends_the_connection_and_not_the_answer(more: bytes) -> None:
     async def act(ours: Line) -> Told:
         answer = ours.ask()
-        ours.arrive(OK + LENGTH + b"hello" + OK + LENGTH + b"there")
-        return await told(ours, answer)
+        waiting = asyncio.create_task(told(ours, answer))
+        await asyncio.sleep(0)
+        ours.arrive(OK + LENGTH + b"hello" + more)
+        return await asyncio.wait_for(waiting, PATIENCE)
 
     found = on_a_line(act)
     assert (found.body, found.serves) == (b"hello", False)
@@ -303,6 +311,56 @@ def test_an_error_goes_to_who_waits_and_to_who_reads_next() -> None:
     on_a_line(act)
 
 
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        ("gzip", gzip.compress(b"hello")),
+        ("GZIP ", gzip.compress(b"he") + gzip.compress(b"llo")),
+        ("deflate", zlib.compress(b"hello")),
+        ("identity", b"hello"),
+    ],
+)
+def test_a_body_is_plain_however_it_is_encoded(coding: str, packed: bytes) -> None:
+    async def act(ours: Line) -> Told:
+        answer = ours.ask()
+        head = OK + b"content-encoding: %b\r\ncontent-length: %d\r\n\r\n" % (coding.encode(), len(packed))
+        ours.arrive(head, *(packed[place : place + 1] for place in range(len(packed))))
+        return await told(ours, answer)
+
+    assert on_a_line(act).body == b"hello"
+
+
+def test_an_encoding_that_nobody_asked_for_is_told() -> None:
+    async def act(ours: Line) -> None:
+        answer = ours.ask()
+        ours.arrive(OK + b"content-encoding: br\r\n" + LENGTH + b"hello")
+        with pytest.raises(UpstreamUnavailable, match="encoded as br"):
+            await told(ours, answer)
+
+    on_a_line(act)
+
+
+def test_what_is_compressed_does_not_pile_up() -> None:
+    packed = gzip.compress(bytes(100 * 1024 * 1024))
+    assert len(packed) > 4 * WAITING_BYTES
+
+    async def act(ours: Line) -> None:
+        answer = ours.ask()
+        loop = asyncio.get_running_loop()
+        ours.peer.setblocking(False)
+        head = OK + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
+        sending = asyncio.create_task(loop.sock_sendall(ours.peer, head + packed))
+        size = 0
+        while chunk := await answer.read():
+            size += len(chunk)
+            assert answer.waiting <= 2 * BUFFER_BYTES
+            await asyncio.sleep(0)
+        await sending
+        assert size == 100 * 1024 * 1024
+
+    on_a_line(act)
+
+
 def test_gzip_is_inflated_by_and_by() -> None:
     plain = bytes(40 * BUFFER_BYTES)
     packed = gzip.compress(plain)
@@ -324,7 +382,7 @@ def test_what_is_no_gzip_is_refused() -> None:
     async def act(ours: Line) -> None:
         answer = ours.ask()
         ours.arrive(OK + b"content-encoding: gzip\r\n" + LENGTH + b"hello")
-        with pytest.raises(UpstreamUnavailable, match="gzip"):
+        with pytest.raises(UpstreamUnavailable, match="compressed"):
             await answer.read()
 
     on_a_line(act)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import ssl
@@ -19,6 +20,7 @@ from k2think.errors import UpstreamTimeout, UpstreamUnavailable
 from k2think.upstreams import direct
 from k2think.upstreams.direct import Direct
 from k2think.upstreams.patience import Patience
+from k2think.upstreams.transport import Transport
 
 T = TypeVar("T")
 
@@ -230,9 +232,42 @@ def test_another_address_is_tried_and_a_name_is_looked_up_once(
     running(act)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_a_certificate_must_be_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pair = ("-keyout", tmp_path / "key.pem", "-out", tmp_path / "certificate.pem")
+def test_only_what_may_be_asked_twice_is_asked_again_where_nothing_was_answered() -> None:
+    class Sleepy(Server):
+        """Hangs up on the second request of each connection."""
+
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connections += 1
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.close()
+
+    async def run() -> None:
+        server = Sleepy()
+        async with before(server) as url:
+            transport = Transport(patience=LONG, max_connections=1)
+            await transport.start()
+
+            async def whole(method: str) -> bytes:
+                async with await transport.request(method, url, headers={}) as reply:
+                    return await reply.read_whole()
+
+            assert await whole("GET") == b"ok"
+            assert await whole("GET") == b"ok"
+            assert server.connections == 2
+            with pytest.raises(UpstreamUnavailable, match="instead of answering"):
+                await whole("POST")
+            assert (server.connections, len(server.asked)) == (2, 4)
+            await transport.close()
+
+    asyncio.run(run())
+
+
+def tls_of(folder: Path) -> ssl.SSLContext:
+    """A server's, with a certificate for 127.0.0.1 that nobody has signed: `certificate.pem` in the folder."""
+    pair = ("-keyout", folder / "key.pem", "-out", folder / "certificate.pem")
     kind = (
         "-newkey",
         "rsa:2048",
@@ -246,7 +281,41 @@ def test_a_certificate_must_be_good(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     subprocess.run(["openssl", "req", "-x509", *kind, *pair], check=True, capture_output=True)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    tls.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return tls
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@pytest.mark.parametrize("head", [b"content-length: 100000\r\n", b""])
+def test_over_tls_nothing_is_lost_where_the_server_hangs_up_on_a_slow_reader(
+    head: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hasty(Server):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + head + b"\r\n" + bytes(100_000))
+            writer.close()
+
+    tls = tls_of(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+
+    async def run() -> int:
+        async with before(Hasty(), ssl=tls) as url:
+            answer = await client().send("GET", url.replace("http:", "https:"), {}, None)
+            await answer.head()
+            size = 0
+            while chunk := await answer.read():
+                size += len(chunk)
+                await asyncio.sleep(0.01)  # as a client does who is slow
+            answer.close()
+            return size
+
+    assert asyncio.run(run()) == 100_000
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_certificate_must_be_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = tls_of(tmp_path)
 
     async def run() -> None:
         server = Server()

@@ -111,8 +111,9 @@ class _Lines(logging.StreamHandler[TextIO]):
     def write(self, event: Event) -> None:
         """Write its line; where that cannot be, as on a full disk, requests are answered all the same."""
         line = self._form.line(event, time.time())
-        with suppress(OSError, ValueError):
-            self.stream.write(line + self.terminator)
+        if self.stream:  # there may be no standard error
+            with suppress(OSError, ValueError):
+                self.stream.write(line + self.terminator)
 
 
 def configure_logging(
@@ -161,11 +162,11 @@ def log_generation(trace: Trace) -> None:
 
 
 def _write(event: Event) -> None:
-    if not access.handlers:  # nobody has configured the log: whoever listens gets a record
-        access.info(event)
-    for handler in access.handlers:
-        if isinstance(handler, _Lines):
-            handler.write(event)
+    match access.handlers:
+        case [_Lines() as lines]:
+            lines.write(event)
+        case _:  # somebody else listens, and gets a record
+            access.info(event)
 
 
 def _printable(line: str) -> str:

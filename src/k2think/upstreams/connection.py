@@ -21,15 +21,23 @@ BUFFER_BYTES = 64 * 1024
 WAITING_BYTES = 16 * 1024
 """Bytes that are read at once where nobody does. If more wait to be taken, nothing is read."""
 
+TLS_WAITING_BYTES = 256 * 1024
+"""The same below TLS: what its layer holds for a connection that is not read is lost where the server hangs up."""
+
 MAX_BARE = 64 * 1024
 """Bytes that may come without any of a body among them: headers, as a rule, and far above any server's."""
 
 INFORMATIONAL = range(100, 200)
 """Statuses of answers that only announce another."""
 
-_GZIP = frozenset({"gzip", "x-gzip"})
-_LENGTHS = frozenset({"content-length", "transfer-encoding"})
+_PLAIN = frozenset({"", "identity"})
+_INFLATED = frozenset({"gzip", "x-gzip", "deflate"})
+_ANY_HEADER = zlib.MAX_WBITS | 32  # gzip's, or that of what HTTP calls deflate
 _TEXT = ("utf-8", "surrogateescape")  # what headers are in, and what is done with bytes that are not
+
+
+class Unanswered(UpstreamUnavailable):
+    """The server hung up before it said anything: it may never have seen the request."""
 
 
 class Answer:
@@ -85,7 +93,9 @@ class Answer:
             if self._pieces:
                 chunk = self._taken()
                 if self._inflater is not None:
-                    chunk = self._inflated(chunk)
+                    chunk = self._inflated(chunk, self._inflater)
+                if self._connection is not None:
+                    self._connection.go_on(self.waiting)
                 if chunk:
                     return chunk
             elif self.complete:
@@ -110,7 +120,7 @@ class Answer:
 
     def header(self, name: str, value: str) -> None:
         """A header has come."""
-        name = name.lower()
+        name, value = name.lower(), value.strip()
         self.headers[name] = value
         if name == "set-cookie":
             cookie, _, said = value.partition(";")[0].partition("=")
@@ -122,8 +132,13 @@ class Answer:
             self.headers.clear()
             return
         self.status = status
-        if self.headers.get("content-encoding", "").lower() in _GZIP:
-            self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        coding = self.headers.get("content-encoding", "").lower()
+        if coding in _INFLATED:
+            self._inflater = zlib.decompressobj(_ANY_HEADER)
+        elif coding not in _PLAIN:
+            self.fail(
+                UpstreamUnavailable(f"The upstream's answer is encoded as {coding[:20]}, which nobody asked for.")
+            )
 
     def take(self, piece: bytes) -> None:
         """A piece of the body has come."""
@@ -138,7 +153,8 @@ class Answer:
 
     def ends_with_connection(self) -> bool:
         """Whether nothing else says where the body ends."""
-        return bool(self.status) and _LENGTHS.isdisjoint(self.headers)
+        chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
+        return bool(self.status) and not chunked and "content-length" not in self.headers
 
     async def _more(self) -> None:
         if self._error is not None:
@@ -154,18 +170,19 @@ class Answer:
         chunk = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self.waiting = 0
-        if self._connection is not None:
-            self._connection.go_on()
         return chunk
 
-    def _inflated(self, chunk: bytes) -> bytes:
+    def _inflated(self, chunk: bytes, inflater: zlib._Decompress) -> bytes:
         """As much of it as may wait, for a little may become very much; the rest comes again."""
-        assert self._inflater is not None
         try:
-            plain = self._inflater.decompress(chunk, BUFFER_BYTES)
+            plain = inflater.decompress(chunk, BUFFER_BYTES)
         except zlib.error:
-            raise UpstreamUnavailable("The upstream's answer is no gzip, though it says so.") from None
-        if rest := self._inflater.unconsumed_tail:
+            raise UpstreamUnavailable("The upstream's answer is not compressed as it says.") from None
+        rest = inflater.unconsumed_tail
+        if inflater.eof:  # another part may follow, compressed by itself
+            rest = inflater.unused_data
+            self._inflater = zlib.decompressobj(_ANY_HEADER)
+        if rest:
             self.take(rest)
         return plain
 
@@ -177,11 +194,18 @@ class Connection(asyncio.BufferedProtocol):
     `on_left` is called when a request is done with it, with whether it may serve another.
     """
 
-    def __init__(self, buffer: memoryview, on_left: Callable[[Connection, bool], None]) -> None:
+    def __init__(
+        self, buffer: memoryview, on_left: Callable[[Connection, bool], None], *, secure: bool = False
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._buffer = buffer
         self._on_left = on_left
+        self._may_wait = TLS_WAITING_BYTES if secure else WAITING_BYTES
         self._parser = httptools.HttpResponseParser(self)
+        # Small sins that other clients forgive.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
         self._answer: Answer | None = None
         self._bare = 0  # bytes since anything of a body came
         self._paused = False
@@ -202,9 +226,9 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(head)
         return answer
 
-    def go_on(self) -> None:
-        """There is room again."""
-        if self._paused:
+    def go_on(self, waiting: int = 0) -> None:
+        """So many bytes still wait: if they are few, there is room again."""
+        if self._paused and waiting <= self._may_wait:
             self._paused = False
             self._transport.resume_reading()
 
@@ -254,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._give_up(answer, "The upstream's headers have no end.")
                 return
         answer.wake()
-        if answer.waiting > WAITING_BYTES and not self._paused:
+        if answer.waiting > self._may_wait and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
@@ -263,20 +287,25 @@ class Connection(asyncio.BufferedProtocol):
         answer, self._answer = self._answer, None
         if answer is None:
             return
-        if exc is None and answer.ends_with_connection():
+        if exc is None and answer.ends_with_connection() and not self._paused:  # else TLS may have lost some of it
             answer.complete = True
             answer.wake()
         elif answer.status:
             answer.fail(UpstreamUnavailable("The upstream's answer was cut off."))
         else:
-            answer.fail(UpstreamUnavailable("The upstream closed the connection instead of answering."))
+            answer.fail(Unanswered("The upstream closed the connection instead of answering."))
 
     def _give_up(self, answer: Answer, message: str) -> None:
         self.hang_up()
-        if not answer.complete:  # else it is what follows that is wrong
+        if answer.complete:  # it is what follows that is wrong
+            answer.wake()
+        else:
             answer.fail(UpstreamUnavailable(message))
 
     # What the parser calls. What is raised here it makes an error of its own.
+
+    def on_message_begin(self) -> None:
+        self._asked()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         answer = self._asked()

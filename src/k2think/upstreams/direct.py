@@ -82,23 +82,28 @@ class Direct:
         self._closed = True
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for kept in self._kept.values():
-            for connection, _ in kept:
-                connection.hang_up()
-        self._kept.clear()
+        for origin in list(self._kept):
+            self._drop_kept(origin)
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, anew: bool = False
+    ) -> Answer:
         """Send a request; give its answer, of which nothing need be there yet, to be closed.
 
-        Raises `UpstreamUnavailable`, `UpstreamTimeout`.
+        `anew`: on no connection that was kept. Raises `UpstreamUnavailable`, `UpstreamTimeout`.
         """
         route = self._route(method, url)
         said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         if not said.count("\n") == said.count("\r") == len(headers):
             raise ValueError("A header must not hold a line end.")
-        length = f"Content-Length: {len(body)}\r\n\r\n" if body is not None else "\r\n"
-        head = f"{route.head}{said}{length}".encode()
+        length = "" if body is None and method == "GET" else f"Content-Length: {len(body or b'')}\r\n"
+        try:
+            head = f"{route.head}{said}{length}\r\n".encode()
+        except UnicodeEncodeError:
+            raise ValueError("A header must be text.") from None  # the error would show what it cannot encode
         origin = route.origin
+        if anew:
+            self._drop_kept(origin)
         if self._places.locked() or (connection := self._kept_one(origin)) is None:
             connection = await self._opened(origin)
         else:
@@ -125,6 +130,10 @@ class Direct:
             connection.hang_up()
         return None
 
+    def _drop_kept(self, origin: Origin) -> None:
+        for connection, _ in self._kept.pop(origin, ()):
+            connection.hang_up()
+
     async def _opened(self, origin: Origin) -> Connection:
         """A place among the connections, and a connection, if need be a new one."""
         try:
@@ -132,9 +141,11 @@ class Direct:
                 await self._places.acquire()
         except TimeoutError:
             raise UpstreamTimeout("No connection to the upstream became free in time (MAX_CONNECTIONS).") from None
-        connection = self._kept_one(origin)
+        connection = None
         try:
-            connection = connection or await self._connected(origin)
+            if self._closed:
+                raise UpstreamUnavailable("The gateway is not running.")
+            connection = self._kept_one(origin) or await self._connected(origin)
         finally:
             if connection is None:
                 self._places.release()
@@ -148,16 +159,18 @@ class Direct:
                     addresses, happy_eyeballs_delay=SECOND_ADDRESS_AFTER, socket_factory=self._make_socket
                 )
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._buffer, partial(self._left, origin)),
+                    lambda: Connection(self._buffer, partial(self._left, origin), secure=origin.secure),
                     sock=made,
                     ssl=self._context() if origin.secure else None,
-                    server_hostname=origin.host if origin.secure else None,
+                    server_hostname=origin.host.rstrip(".") if origin.secure else None,
                 )
         except TimeoutError:
-            raise UpstreamTimeout("No connection to the upstream could be made in time (CONNECT_TIMEOUT).") from None
-        except (OSError, UnicodeError) as error:
             self._found.pop(origin, None)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise UpstreamTimeout("No connection to the upstream could be made in time (CONNECT_TIMEOUT).") from None
+        except (OSError, UnicodeError, RuntimeError) as error:  # the last is uvloop's, now and then
+            self._found.pop(origin, None)
+            told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reason = told or "the server hung up"
             raise UpstreamUnavailable(f"No connection to the upstream: {reason}.") from error
         return connection
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 
 from k2think import __version__
 from k2think.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from k2think.upstreams.connection import Unanswered
 from k2think.upstreams.direct import Direct
 from k2think.upstreams.door import Address, look_up
 from k2think.upstreams.library import Library
@@ -249,9 +250,26 @@ class Transport:
         if self._direct is None or isinstance(body, AsyncIterable):
             answer, started = await self._library.request(method, url, headers, body)
             return Reply(answer, self._patience, started)
-        started = asyncio.get_running_loop().time()
-        coming = await self._direct.send(method, url, headers, body)
-        reply = Reply(coming, self._patience, started)
+        try:
+            return await self._ask(self._direct, method, url, headers, body)
+        except Unanswered:
+            if method != "GET":
+                raise
+        # A connection that was kept may be closed at that moment; to ask twice does no harm.
+        return await self._ask(self._direct, method, url, headers, body, anew=True)
+
+    async def _ask(
+        self,
+        client: Direct,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        anew: bool = False,
+    ) -> Reply:
+        coming = await client.send(method, url, headers, body, anew=anew)
+        reply = Reply(coming, self._patience, asyncio.get_running_loop().time())
         is_there = False
         try:
             await coming.head()
