@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def test_a_broken_form_is_refused_by_what_is_wrong(body: bytes, message: str) ->
         ("filename*=idna''a.txt; filename=plain.txt", "plain.txt"),
         ("filename*=no-such''%FF; filename=plain.txt", "plain.txt"),
         ("filename*=undefined''a.txt", "a.txt"),
-        ("filename*=punycode''%ff.txt", "\ufffd.txt"),
+        ("filename*=punycode''%ff.txt", "\ufffd.txt" if sys.version_info < (3, 13) else ""),
         ("filename*=a\0b''a.txt", "a.txt"),
         ('filename="=?ü?Q?a.txt?="', "=?ü?Q?a.txt?="),
         ('filename="=?idna?Q?=FF.txt?="', "=?idna?Q?=FF.txt?="),

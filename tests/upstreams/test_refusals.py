@@ -267,8 +267,10 @@ def test_a_refusing_proxy_of_ours_is_named() -> None:
 
 
 def test_a_body_nested_without_end_is_nothing_readable() -> None:
-    for body in (b"[" * 60_000, b'{"error":' * 7_000 + b"1" + b"}" * 7_000):
-        assert read_refusal(body).speaker is Speaker.NOBODY
+    assert read_refusal(b"[" * 60_000).speaker is Speaker.NOBODY
+    # How deep is too deep depends on the Python.
+    deep = read_refusal(b'{"error":' * 7_000 + b"1" + b"}" * 7_000)
+    assert deep.speaker in {Speaker.NOBODY, Speaker.MODEL_SERVER}
 
 
 def test_long_messages_are_cut() -> None:
