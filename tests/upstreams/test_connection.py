@@ -314,10 +314,10 @@ def test_an_error_goes_to_who_waits_and_to_who_reads_next() -> None:
 @pytest.mark.parametrize(
     ("coding", "packed"),
     [
-        ("gzip", gzip.compress(b"hello")),
-        ("GZIP ", gzip.compress(b"he") + gzip.compress(b"llo")),
-        ("deflate", zlib.compress(b"hello")),
-        ("identity", b"hello"),
+        pytest.param("gzip", gzip.compress(b"hello"), id="gzip"),  # its bytes tell the time
+        pytest.param("GZIP ", gzip.compress(b"he") + gzip.compress(b"llo"), id="two parts"),
+        pytest.param("deflate", zlib.compress(b"hello"), id="deflate"),
+        pytest.param("identity", b"hello", id="identity"),
     ],
 )
 def test_a_body_is_plain_however_it_is_encoded(coding: str, packed: bytes) -> None:
