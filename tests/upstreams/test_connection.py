@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from waiting import PATIENCE
 
 from k2think.errors import UpstreamTimeout, UpstreamUnavailable
-from k2think.upstreams.connection import BUFFER_BYTES, MAX_BARE, WAITING_BYTES, Answer, Connection
+from k2think.upstreams.connection import BUFFER_BYTES, MAX_BARE, WAITING_BYTES, Answer, PlainConnection
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 class Line:
     """A connection on which comes what a test lets arrive; `left`: whether it may serve again, for each answer."""
 
-    def __init__(self, connection: Connection, peer: socket.socket, left: list[bool]) -> None:
+    def __init__(self, connection: PlainConnection, peer: socket.socket, left: list[bool]) -> None:
         self.connection = connection
         self.peer = peer
         self.left = left
@@ -51,7 +51,7 @@ async def line() -> AsyncIterator[Line]:
     left: list[bool] = []
     buffer = memoryview(bytearray(BUFFER_BYTES))
     transport, connection = await asyncio.get_running_loop().create_connection(
-        lambda: Connection(buffer, lambda _, serves: left.append(serves)), sock=ours
+        lambda: PlainConnection(buffer, lambda _, serves: left.append(serves)), sock=ours
     )
     with theirs:
         yield Line(connection, theirs, left)

@@ -286,6 +286,41 @@ def tls_of(folder: Path) -> ssl.SSLContext:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@pytest.mark.parametrize("head", [b"content-length: 100000\r\n", b""])
+def test_over_tls_nothing_is_lost_where_the_server_hangs_up_on_a_slow_reader(
+    head: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = tls_of(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer_and_leave() -> None:
+        with tls.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n" + head + b"\r\n" + bytes(100_000))
+            connection.shutdown(socket.SHUT_WR)  # without a word of TLS, and without waiting for one
+            with contextlib.suppress(OSError):
+                connection.recv(1)  # until it is hung up on
+
+    async def run() -> int:
+        serving = asyncio.create_task(asyncio.to_thread(answer_and_leave))
+        ours = client()
+        answer = await ours.send("GET", f"https://127.0.0.1:{listener.getsockname()[1]}/", {}, None)
+        await answer.head()
+        size = 0
+        while chunk := await answer.read():
+            size += len(chunk)
+            await asyncio.sleep(0.01)  # as a client does who is slow
+        answer.close()
+        await serving
+        return size
+
+    with listener:
+        assert asyncio.run(run()) == 100_000
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_a_certificate_must_be_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tls = tls_of(tmp_path)
 

@@ -187,20 +187,13 @@ class Answer:
         return plain
 
 
-class Connection(asyncio.BufferedProtocol):
-    """A connection to an HTTP server.
+class Connection(asyncio.BaseProtocol):
+    """A connection to an HTTP server. `on_left` hears when a request is done with it: whether it may serve another."""
 
-    `buffer` is where reads go: many connections may share one, for what was read is parsed before the next read.
-    `on_left` is called when a request is done with it, with whether it may serve another.
-    """
-
-    def __init__(
-        self, buffer: memoryview, on_left: Callable[[Connection, bool], None], *, secure: bool = False
-    ) -> None:
+    def __init__(self, on_left: Callable[[Connection, bool], None], may_wait: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._buffer = buffer
         self._on_left = on_left
-        self._may_wait = TLS_WAITING_BYTES if secure else WAITING_BYTES
+        self._may_wait = may_wait
         self._parser = httptools.HttpResponseParser(self)
         # Small sins that other clients forgive.
         self._parser.set_dangerous_leniencies(
@@ -255,25 +248,22 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's signature
-        answer = self._answer
-        return self._buffer if answer is None or answer.is_awaited else self._buffer[:WAITING_BYTES]
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def arrived(self, data: bytes | memoryview) -> None:
+        """So much was read."""
         answer = self._answer
         if answer is None:  # nobody has asked for this
             self.hang_up()
             return
         before = answer.waiting
         try:
-            self._parser.feed_data(self._buffer[:nbytes])
+            self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._give_up(answer, "The upstream's answer is not HTTP.")
             return
         if answer.waiting > before:
             self._bare = 0
         else:
-            self._bare += nbytes
+            self._bare += len(data)
             if self._bare > MAX_BARE:
                 self._give_up(answer, "The upstream's headers have no end.")
                 return
@@ -329,3 +319,28 @@ class Connection(asyncio.BufferedProtocol):
         if self._answer is None:
             raise LookupError("an answer that nobody has asked for")
         return self._answer
+
+
+class PlainConnection(Connection, asyncio.BufferedProtocol):
+    """`buffer` is where reads go: many may share one, for what was read is parsed before the next read."""
+
+    def __init__(self, buffer: memoryview, on_left: Callable[[Connection, bool], None]) -> None:
+        super().__init__(on_left, WAITING_BYTES)
+        self._buffer = buffer
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the event loop's signature
+        answer = self._answer
+        return self._buffer if answer is None or answer.is_awaited else self._buffer[:WAITING_BYTES]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.arrived(self._buffer[:nbytes])
+
+
+class SecureConnection(Connection, asyncio.Protocol):
+    """Takes all that TLS holds at once: what is left there when the server hangs up would be lost."""
+
+    def __init__(self, on_left: Callable[[Connection, bool], None]) -> None:
+        super().__init__(on_left, TLS_WAITING_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self.arrived(data)

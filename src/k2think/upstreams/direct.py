@@ -18,7 +18,7 @@ from yarl import URL
 
 from k2think.errors import UpstreamTimeout, UpstreamUnavailable
 from k2think.together import Shared
-from k2think.upstreams.connection import BUFFER_BYTES, Answer, Connection
+from k2think.upstreams.connection import BUFFER_BYTES, Answer, Connection, PlainConnection, SecureConnection
 from k2think.upstreams.patience import Patience
 
 KEPT_SECONDS = 15.0
@@ -159,7 +159,7 @@ class Direct:
                     addresses, happy_eyeballs_delay=SECOND_ADDRESS_AFTER, socket_factory=self._make_socket
                 )
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._buffer, partial(self._left, origin), secure=origin.secure),
+                    partial(self._made, origin),
                     sock=made,
                     ssl=self._context() if origin.secure else None,
                     server_hostname=origin.host.rstrip(".") if origin.secure else None,
@@ -173,6 +173,10 @@ class Direct:
             reason = told or "the server hung up"
             raise UpstreamUnavailable(f"No connection to the upstream: {reason}.") from error
         return connection
+
+    def _made(self, origin: Origin) -> Connection:
+        left = partial(self._left, origin)
+        return SecureConnection(left) if origin.secure else PlainConnection(self._buffer, left)
 
     async def _addresses(self, origin: Origin) -> Sequence[aiohappyeyeballs.AddrInfoType]:
         """The addresses of a host; asked for once, however many connections are made to it at once."""
