@@ -47,7 +47,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def objects(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    return [json.loads(line) for line in printed(capsys)]
 
 
 def test_a_text_line_is_to_be_read(own_logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:

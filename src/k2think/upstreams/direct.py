@@ -1,6 +1,6 @@
 """The short way upstream: connections straight to its servers, kept for the next request.
 
-It is there for its speed alone (`docs/speed.md`). Whatever it has no way for goes through the library.
+It is there for its speed alone (`docs/speed.md`). Whatever it has no way for goes through aiohttp.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The one gate to the network: sends requests upstream, gives bytes, and every error as one of ours.
 
-Nobody above knows which HTTP client this is: the short way where there is one, else the library. Every wait has its own
+Nobody above knows which HTTP client this is: the short way where there is one, else aiohttp. Every wait has its own
 bound: the connection, the first event, the silence between two reads, the whole. A wait is watched by one timer a
 request that looks at the clock now and then, because a timer a read would cost more than the read.
 """
@@ -16,10 +16,10 @@ from typing import Any, Protocol, Self
 
 from k2think import __version__
 from k2think.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
+from k2think.upstreams.aiohttp_client import AiohttpClient
 from k2think.upstreams.connection import Unanswered
 from k2think.upstreams.direct import Direct
 from k2think.upstreams.door import Address, look_up
-from k2think.upstreams.library import Library
 from k2think.upstreams.patience import Patience
 
 USER_AGENT = f"k2think-api-proxy/{__version__}"
@@ -205,14 +205,14 @@ class Transport:
         self._proxy = proxy
         self._may_connect = may_connect
         self._find = find
-        self._library: Library | None = None
+        self._aiohttp: AiohttpClient | None = None
         self._direct: Direct | None = None
 
     async def start(self) -> None:
         """Open the client."""
         # Named is only the coding that the clients decode by themselves.
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "gzip" if self._may_connect is None else "identity"}
-        self._library = Library(
+        self._aiohttp = AiohttpClient(
             patience=self._patience,
             max_connections=self._max_connections,
             headers=headers,
@@ -233,9 +233,9 @@ class Transport:
         """Close the client and its connections."""
         if self._direct is not None:
             self._direct.close()
-        if self._library is not None:
-            await self._library.close()
-        self._direct = self._library = None
+        if self._aiohttp is not None:
+            await self._aiohttp.close()
+        self._direct = self._aiohttp = None
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | AsyncIterable[bytes] | None = None
@@ -245,10 +245,10 @@ class Transport:
         A body that comes in pieces needs its Content-Length in the headers, or it goes in chunks. Raises
         `UpstreamUnavailable`, `UpstreamTimeout`.
         """
-        if self._library is None:
+        if self._aiohttp is None:
             raise UpstreamUnavailable("The gateway is not running.")
         if self._direct is None or isinstance(body, AsyncIterable):
-            answer, started = await self._library.request(method, url, headers, body)
+            answer, started = await self._aiohttp.request(method, url, headers, body)
             return Reply(answer, self._patience, started)
         try:
             return await self._ask(self._direct, method, url, headers, body)

@@ -17,7 +17,7 @@ READ_BYTES = 16 * 1024
 """Bytes of an answer that are taken at once; the connection rests while twice as many wait to be taken."""
 
 
-class LibraryAnswer:
+class AiohttpAnswer:
     """An answer whose head has come."""
 
     __slots__ = ("_response",)
@@ -64,7 +64,7 @@ class LibraryAnswer:
             self._response.close()  # hanging up is how a running generation is stopped upstream
 
 
-class Library:
+class AiohttpClient:
     """The long-lived client; between `start` and `close` it belongs to one event loop. See `Transport`."""
 
     def __init__(
@@ -107,7 +107,7 @@ class Library:
 
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | AsyncIterable[bytes] | None
-    ) -> tuple[LibraryAnswer, float]:
+    ) -> tuple[AiohttpAnswer, float]:
         """Send a request; give the answer once its head is there, and since when it was waited for, by the loop's time.
 
         Raises `UpstreamUnavailable`, `UpstreamTimeout`.
@@ -135,7 +135,7 @@ class Library:
             raise UpstreamTimeout(
                 f"The upstream did not begin to answer within {waited:g} s (FIRST_EVENT_TIMEOUT)."
             ) from None
-        return LibraryAnswer(response), started
+        return AiohttpAnswer(response), started
 
 
 class _Sending:
