@@ -14,6 +14,7 @@ from splitting import every_split, merged, run
 from k2think.dialogue.events import Event, Finish, ReasoningDelta, TextDelta, Usage
 from k2think.dialogue.machine import Chain
 from k2think.inband import outlet, parts
+from k2think.inband.outlet import MAX_BLANKS
 from k2think.inband.parts import Opener, Parter
 from k2think.inband.reasoning import ReasoningReader
 from k2think.inband.scanner import MAX_ATTRIBUTES, Tag
@@ -38,6 +39,10 @@ FOLDED = ['<details type="reasoning" done="true">', "</details>", "<summary>", "
 TORN = ["<", ">", "</", "<thi", "nk>", "<ans", "wer>", "<details ", ' type="reasoning">']
 
 texts = st.lists(st.sampled_from(TAGS + WORDS), max_size=30).map("".join)
+blanks = st.sampled_from(["", "\n", " \n\n", " " * 70])
+words = st.lists(st.sampled_from(["a", "b ", "c\n", 'd "', "e '", "f`", "~~~g", " ", "h" + " " * 70]), max_size=3).map(
+    "".join
+)
 strange_texts = st.lists(st.sampled_from(TAGS + WORDS + FOLDED + TORN), max_size=30).map("".join)
 
 
@@ -130,6 +135,32 @@ def test_thinking_and_answer_come_back_as_they_were_written(thinking: str, answe
     ]
     for opener in OPENERS:
         assert run(ReasoningReader(opener), [TextDelta(text)]) == merged(wanted)
+
+
+@settings(deadline=None, max_examples=1000)
+@example(lead="", parts=("", "a", "", 'b "'), rest=['"', "c"], opener="present", native=False)
+@example(lead="", parts=("", "a", "", "b"), rest=["~~~", "\n", "<think>"], opener="present", native=False)
+@example(lead="", parts=("", "a", "", "b"), rest=["</think>", "c"], opener="present", native=False)
+@example(lead="", parts=("", "a" + " " * MAX_BLANKS + " ", "", "b"), rest=[], opener="present", native=False)
+@example(lead="", parts=("", "a", "", "b" + " " * MAX_BLANKS + " "), rest=["c"], opener="present", native=False)
+@given(
+    lead=st.sampled_from(["", "A ", "<think>"]),
+    parts=st.tuples(blanks, words, blanks, words),
+    rest=st.lists(st.sampled_from(TAGS + WORDS), max_size=6),
+    opener=OPENER,
+    native=st.booleans(),
+)
+def test_an_answer_that_comes_whole_is_read_as_letter_by_letter(
+    lead: str, parts: tuple[str, str, str, str], rest: list[str], opener: Opener, native: bool
+) -> None:
+    before, thinking, between, answer = parts
+    text = f"{before}<think>{thinking}</think>{between}<answer>{answer}</answer>"
+    begin: list[Event] = [ReasoningDelta("N")] if native else []
+    outcomes = []
+    for pieces in ([*lead, text, *rest], "".join([lead, text, *rest])):
+        reader = ReasoningReader(opener)
+        outcomes.append((run(reader, [*begin, *map(TextDelta, pieces)]), reader.observed))
+    assert outcomes[0] == outcomes[1]
 
 
 HELD = re.compile(rf"\s*((</answer>\s*)?[`\"']?<[^<>]{{0,{MAX_ATTRIBUTES + 20}}}>?|>)?")

@@ -35,6 +35,9 @@ from k2think.inband.usage import UsageMeter, estimate_prompt
 MAX_ANSWER = 1024 * 1024
 """Characters of an answer that are kept in case the model must be shown it again."""
 
+MAX_UNREAD = 4096
+"""Events that wait to be read at once: reading a few thousand takes a millisecond, for which everybody else waits."""
+
 
 class Means(Struct, frozen=True):
     """How an attempt may go about tools and JSON.
@@ -67,6 +70,7 @@ class Emulation:
         "_spent",
         "_stop",
         "_structured",
+        "_unread",
         "prompt",
     )
 
@@ -87,6 +91,8 @@ class Emulation:
         self._desk: CallDesk | None = None
         self._structured = StructuredReader(output) if output else None
         self._stop = StopReader(prompt.sampling.stop) if prompt.sampling.stop else None
+        # Where nobody reads along, and nothing in the text can end the answer, much of it is read at once.
+        self._unread: list[Event] | None = None if prompt.live or toolbox or self._stop else []
         machines: list[Machine[Event, Event]] = [self._reasoning]
         if self._answer:
             machines.append(self._answer)
@@ -156,7 +162,12 @@ class Emulation:
         return found
 
     def feed_all(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Read what one read brought; as one piece of text where nobody reads along."""
+        """Read what one read brought; where nobody reads along, as one piece of text, and perhaps later."""
+        if self._unread is not None:
+            self._unread += events
+            if len(self._unread) < MAX_UNREAD:
+                return ()
+            events, self._unread = self._unread, []
         return self._chain.feed_all(events if self._asked.live else joined(events))
 
     def close(self) -> Sequence[Event]:
@@ -164,7 +175,7 @@ class Emulation:
 
         If there is a problem, neither that nor `Finish`, for the answer goes on in another attempt.
         """
-        events = self._chain.close()
+        events = [*self._chain.feed_all(joined(self._unread or ())), *self._chain.close()]
         for event in events:
             if type(event) is Usage:
                 self._spent = _added(event, self._spent)

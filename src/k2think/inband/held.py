@@ -5,6 +5,12 @@ from __future__ import annotations
 from k2think.inband.quoting import CodeTracker
 from k2think.inband.scanner import Tag
 
+MAX_SUSPENDED = 64 * 1024
+"""Characters held in `nested` and `midline`: some 16,000 tokens, longer than nearly all answers."""
+
+MAX_UNDECIDED = 16 * 1024 * 1024
+"""Characters held in `undecided`: as many as one event of an upstream may have bytes."""
+
 
 class Held:
     """At most `room` characters. The tracker reads along, as if what is held were answer."""

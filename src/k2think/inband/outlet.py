@@ -84,6 +84,10 @@ class Outlet:
         """Whether text without blanks at its end could go out as it comes."""
         return not (self._tail or self.trimming or self._flowing)
 
+    def give(self, *events: Event) -> None:
+        """Give events as they are; only while it is `idle`."""
+        self._events += events
+
     def take(self) -> list[Event]:
         """The events since the last time."""
         events, self._events = self._events, []

@@ -34,7 +34,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from k2think.dialogue.events import Event, ReasoningDelta, TextDelta
 from k2think.inband.details import Unquoter
-from k2think.inband.held import Held
+from k2think.inband.held import MAX_SUSPENDED, MAX_UNDECIDED, Held
 from k2think.inband.outlet import Outlet
 from k2think.inband.quoting import CodeTracker
 from k2think.inband.scanner import BLANKS, Kind, Tag
@@ -43,12 +43,6 @@ Opener: TypeAlias = Literal["present", "implied", "undecided"]
 """What plain text at the head is: answer (thinking has an opening tag), thinking (the prompt opened it), or unknown."""
 
 Observed: TypeAlias = Literal["present", "implied"]
-
-MAX_SUSPENDED = 64 * 1024
-"""Characters held in `nested` and `midline`: some 16,000 tokens, longer than nearly all answers."""
-
-MAX_UNDECIDED = 16 * 1024 * 1024
-"""Characters held in `undecided`: as many as one event of an upstream may have bytes."""
 
 _State: TypeAlias = Literal[
     "head", "undecided", "think", "nested", "details", "summary", "between", "wrapped", "after", "answer", "midline"
@@ -83,6 +77,14 @@ class Parter:
             self._ON_TEXT[self._state](self, token)
         else:
             self._take_tag(token)
+
+    def take_whole(self, thinking: str, answer: str) -> None:
+        """Take, before all else, what stands in `<think>…</think><answer>…</answer>`: none of it quoted or in code."""
+        self.observed = None if self._native else "present"
+        self._opened = True
+        self._state = "after"
+        self._code.feed(answer)
+        self._out.give(ReasoningDelta(thinking.strip(BLANKS)), TextDelta(answer.strip(BLANKS)))
 
     def native(self) -> bool:
         """Thinking came by its own channel, so text at the head is answer. Whether what is held must go out first."""

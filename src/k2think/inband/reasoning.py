@@ -5,6 +5,7 @@ Here a text becomes tokens, and everything that is no text passes. What the tags
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby, repeat
 from operator import contains
@@ -14,6 +15,13 @@ from k2think.dialogue.events import Event, ReasoningDelta, TextDelta, Usage
 from k2think.inband.parts import Observed, Opener, Parter
 from k2think.inband.scanner import BLANKS, TagScanner
 
+_GAP = f"[{BLANKS}]{{0,64}}"
+_ORDINARY = re.compile(
+    rf"{_GAP}<think>[{BLANKS}]*+([^<]++)(?<![{BLANKS}]{{64}})</think>"
+    rf"{_GAP}<answer>([{BLANKS}]*+[^<`~]++)(?<![\"'])(?<![{BLANKS}]{{64}})</answer>"
+)
+"""What nearly all whole answers are: the tags are meant, no code is in the answer, and no blanks need be kept back."""
+
 
 class ReasoningReader:
     """A Machine: the upstream's events in; out come the same, with their text as TextDelta and ReasoningDelta.
@@ -22,12 +30,13 @@ class ReasoningReader:
     passes too, and what text follows it at the head is answer.
     """
 
-    __slots__ = ("_parter", "_plain", "_scanner")
+    __slots__ = ("_fresh", "_parter", "_plain", "_scanner")
 
     def __init__(self, opener: Opener = "present") -> None:
         self._scanner = TagScanner()
         self._parter = Parter(opener)
         self._plain: type[TextDelta | ReasoningDelta] | None = None
+        self._fresh = True  # no text has come
 
     @property
     def observed(self) -> Observed | None:
@@ -54,9 +63,12 @@ class ReasoningReader:
             if "\n" not in text and "`" not in text and "~" not in text:
                 self._scanner.before = text
                 return (event,)
-        take = self._parter.take
-        for token in self._scanner.feed(text):
-            take(token)
+        if self._fresh and (whole := _ORDINARY.fullmatch(text)):
+            self._parter.take_whole(*whole.groups())
+        else:
+            for token in self._scanner.feed(text):
+                self._parter.take(token)
+        self._fresh = False
         self._plain = None if self._scanner.held else self._parter.plain()
         return self._parter.given()
 
