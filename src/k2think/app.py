@@ -18,7 +18,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from k2think import NAME, __version__
-from k2think.api.access import Gate, Keys, header
+from k2think.api.access import Gate, Keys, header, look_up_headers
 from k2think.api.admin import admin_router
 from k2think.api.admin.answers import answer_refusals
 from k2think.api.description import describe_generation
@@ -93,6 +93,7 @@ class _Front:
             return
         request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
+        look_up_headers(scope)
         shown = (b"x-request-id", request_id.encode())
 
         async def send_with_id(message: Message) -> None:

@@ -136,7 +136,7 @@ def received(pieces: Iterable[bytes], folder: Path) -> tuple[Body, Form]:
         return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
     async def take() -> Form:
-        scope = {"type": "http", "headers": [(b"content-type", b"multipart/form-data; boundary=B")]}
+        scope = {"type": "http", "state": {"headers": {b"content-type": b"multipart/form-data; boundary=B"}}}
         async with receiving(scope, body, shelf) as (form, _):
             return form
 

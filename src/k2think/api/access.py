@@ -91,7 +91,7 @@ class Gate:
             if path == ADMIN or path.startswith(f"{ADMIN}/"):
                 self._check_admin(scope)
             elif path not in OPEN_PATHS:
-                scope.setdefault("state", {})["owner"] = self._keys.check(bearer(scope))
+                scope["state"]["owner"] = self._keys.check(bearer(scope))
         return self._app(scope, receive, send)
 
     def _check_admin(self, scope: Scope) -> None:
@@ -145,16 +145,18 @@ def bearer(scope: Scope) -> bytes:
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of this (lower-case) name."""
-    state = scope.setdefault("state", {})
-    headers: dict[bytes, bytes] | None = state.get("headers")
-    if headers is None:  # once for a request; backwards, so that the first of several wins
-        headers = state["headers"] = dict(reversed(scope["headers"]))
+    headers: dict[bytes, bytes] = scope["state"]["headers"]
     return headers.get(name)
 
 
+def look_up_headers(scope: Scope) -> None:
+    """Make them ready for `header`; backwards, so that the first of several wins."""
+    scope["state"]["headers"] = dict(reversed(scope["headers"]))
+
+
 def forget_headers(scope: Scope) -> None:
-    """Let go what `header` has looked up: an answer may take long, and nobody asks any more."""
-    scope["state"].pop("headers", None)
+    """Let them go: an answer may take long, and nobody asks any more."""
+    del scope["state"]["headers"]
 
 
 def _names_this_machine(url: bytes) -> bool:

@@ -85,7 +85,6 @@ class Emulation:
         if output and not written and _kind(output) in means.native:
             output = None
         self._asked = prompt
-        self._spent = means.spent
         self._answer = _Memory() if toolbox or output else None
         self._reasoning = ReasoningReader(opener)
         self._desk: CallDesk | None = None
@@ -104,7 +103,7 @@ class Emulation:
         if self._stop:
             machines.append(self._stop)
         self.prompt = self._written(toolbox if written else None, output)
-        machines.append(UsageMeter(partial(estimate_prompt, self.prompt)))
+        machines.append(UsageMeter(partial(estimate_prompt, self.prompt), means.spent))
         # Nobody could read JSON behind thinking.
         shown = "parsed" if prompt.output and prompt.reasoning == "raw" else prompt.reasoning
         self._chain = Chain(*machines, *present(shown))
@@ -176,11 +175,9 @@ class Emulation:
         If there is a problem, neither that nor `Finish`, for the answer goes on in another attempt.
         """
         events = [*self._chain.feed_all(joined(self._unread or ())), *self._chain.close()]
-        for event in events:
-            if type(event) is Usage:
-                self._spent = _added(event, self._spent)
         if not self.problem:
-            return [self._spent if type(event) is Usage else event for event in events]
+            return events
+        self._spent = next(event for event in events if type(event) is Usage)
         rest = [event for event in events if type(event) is not Usage and type(event) is not Finish]
         return [*rest, ReasoningDelta("\n\n")] if self._asked.reasoning == "parsed" else rest
 
@@ -258,12 +255,3 @@ def _forgetful(message: Message) -> Message:
 
 def _kind(output: OutputFormat) -> str:
     return "json_object" if output.schema is None else "json_schema"
-
-
-def _added(usage: Usage, spent: Usage) -> Usage:
-    return Usage(
-        prompt_tokens=usage.prompt_tokens + spent.prompt_tokens,
-        completion_tokens=usage.completion_tokens + spent.completion_tokens,
-        reasoning_tokens=usage.reasoning_tokens + spent.reasoning_tokens if usage.reasoning_tokens >= 0 else -1,
-        cached_tokens=usage.cached_tokens + spent.cached_tokens,
-    )

@@ -34,14 +34,15 @@ class UsageMeter:
     """A Machine that passes all events but Usage, and gives exactly one Usage at its close.
 
     What the upstream said stands, its last word before earlier ones; a zero is no word. The rest is estimated.
-    `prompt_tokens` is asked at most once, and only if the upstream did not say. Must stand before the machine that
-    hides the thinking: hidden thinking was paid for too.
+    `prompt_tokens` is asked at most once, and only if the upstream did not say. To all that comes what was `spent` on
+    earlier attempts. Must stand before the machine that hides the thinking: hidden thinking was paid for too.
     """
 
-    __slots__ = ("_answer", "_calls", "_given", "_prompt_tokens", "_thinking")
+    __slots__ = ("_answer", "_calls", "_given", "_prompt_tokens", "_spent", "_thinking")
 
-    def __init__(self, prompt_tokens: Callable[[], int]) -> None:
+    def __init__(self, prompt_tokens: Callable[[], int], spent: Usage = Usage(0, 0, 0)) -> None:  # noqa: B008
         self._prompt_tokens = prompt_tokens
+        self._spent = spent
         self._thinking = TokenCounter()
         self._answer = TokenCounter()
         self._calls = 0
@@ -87,11 +88,12 @@ class UsageMeter:
             completion = completion or estimated
             if reasoning < 0:
                 reasoning = round(completion * thinking / estimated) if estimated else 0
+        spent = self._spent
         return (
             Usage(
-                prompt_tokens=given.prompt_tokens or self._prompt_tokens(),
-                completion_tokens=completion,
-                reasoning_tokens=min(reasoning, completion),
-                cached_tokens=given.cached_tokens,
+                prompt_tokens=(given.prompt_tokens or self._prompt_tokens()) + spent.prompt_tokens,
+                completion_tokens=completion + spent.completion_tokens,
+                reasoning_tokens=min(reasoning, completion) + spent.reasoning_tokens,
+                cached_tokens=given.cached_tokens + spent.cached_tokens,
             ),
         )

@@ -76,7 +76,7 @@ class Reply:
         self._last_read = 0.0  # 0 until the first event: up to then bytes alone (comments, blanks) prove nothing
         self._silence = patience.silence
         self._reading = False  # somebody waits for what comes
-        self._watch = self._loop.call_at(started + patience.first_event, self._look)
+        self._watch = self._loop.call_at(started + min(patience.first_event, patience.silence), self._look)
 
     @property
     def status(self) -> int:
@@ -106,12 +106,12 @@ class Reply:
     def began(self) -> None:
         """The first event has come: from here on silence is what counts."""
         self._last_read = self._loop.time()
-        self._watch_silence()
 
     def ending(self, seconds: float = 2.0) -> None:
         """The answer is complete; what may follow (usage, the body's end) is not worth a longer silence than this."""
         self._silence = min(self._silence, seconds)
-        self._watch_silence()
+        self._watch.cancel()
+        self._watch = self._loop.call_later(self._silence, self._look)
 
     async def read(self) -> bytes:
         """Give what has arrived, b"" at the end.
@@ -159,10 +159,6 @@ class Reply:
         self._watch.cancel()
         self._answer.close()
 
-    def _watch_silence(self) -> None:
-        self._watch.cancel()
-        self._watch = self._loop.call_later(self._silence, self._look)
-
     def _look(self) -> None:
         now = self._loop.time()
         patience = self._patience
@@ -171,7 +167,8 @@ class Reply:
         end = self._started + patience.total
         due = min(self._last_read + self._silence if self._last_read else self._started + patience.first_event, end)
         if now < due:
-            self._watch = self._loop.call_at(due, self._look)
+            # An answer that begins meanwhile may be due sooner.
+            self._watch = self._loop.call_at(min(due, now + self._silence), self._look)
             return
         if due == end:
             message = f"The answer took longer than {patience.total:.0f} s in all (TOTAL_TIMEOUT)."
