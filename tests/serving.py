@@ -11,6 +11,8 @@ from typing import Any
 
 import uvicorn
 
+from k2think.listening import Connection
+
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 START_SECONDS = 120.0
@@ -26,6 +28,7 @@ def serving(app: AsgiApp) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     config = uvicorn.Config(
         app,
+        http=Connection,
         lifespan="on",
         log_config=None,
         access_log=False,

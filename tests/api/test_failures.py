@@ -213,9 +213,10 @@ def test_a_model_that_upstream_renamed_is_found_again(make_stage: MakeStage) -> 
 
 
 @contextmanager
-def raw_request(stage: Stage, text: str, *, stream: bool) -> Iterator[socket.socket]:
+def raw_request(stage: Stage, text: str, *, stream: bool, padding: int = 0) -> Iterator[socket.socket]:
     """A request on a socket of our own, to be closed at any moment."""
     body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": text}], "stream": stream}).encode()
+    body += b" " * padding
     address = urlsplit(stage.url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=PATIENCE) as connection:
         connection.sendall(
@@ -224,6 +225,16 @@ def raw_request(stage: Stage, text: str, *, stream: bool) -> Iterator[socket.soc
             + body
         )
         yield connection
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("padding", [100_000, 200_000, 400_000])
+def test_who_asks_at_length_may_go_too(make_stage: MakeStage, padding: int, *, stream: bool) -> None:
+    # What comes of a long body is taken only as it is read; behind it, that the client hangs up must still be seen.
+    own = make_stage()
+    with raw_request(own, "[[fault=stall_after_headers]]", stream=stream, padding=padding):
+        until(lambda: own.simulator.state.open.get("one@example.com", 0) == 1)
+    until(lambda: own.simulator.state.totals.cancelled == 1)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from starlette.types import Receive, Send
+from starlette.types import Send
 
 from k2think.telemetry.records import Trace
 from k2think.wire.openai_chat.outbound import keep_alive
@@ -59,61 +59,60 @@ class EventStream:
 
 
 class Attendant:
-    """A context beside the work on one request: stops the work when the client hangs up (then raises `HungUp`), and
+    """A context beside the work on one request: stops the work when the client is `gone` (then raises `HungUp`), and
     keeps its stream, if it has one, alive while nothing is written.
     """
 
-    __slots__ = ("_hung_up", "_keepalive", "_receive", "_stream", "_trace", "_watch", "_work")
+    __slots__ = ("_gone", "_hung_up", "_keepalive", "_sign", "_stream", "_timer", "_trace", "_work")
 
-    def __init__(self, receive: Receive, trace: Trace, stream: EventStream | None = None, *, keepalive: float) -> None:
-        self._receive = receive
+    def __init__(
+        self, gone: asyncio.Future[None], trace: Trace, stream: EventStream | None = None, *, keepalive: float
+    ) -> None:
+        self._gone = gone
         self._trace = trace
         self._stream = stream
         self._keepalive = keepalive
         self._hung_up = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._sign: asyncio.Task[None] | None = None  # of life, on its way
 
     async def __aenter__(self) -> Self:
         work = asyncio.current_task()
         assert work is not None
         self._work = work
-        self._watch = asyncio.create_task(
-            self._watch_client() if self._stream is None else self._keep_alive(self._stream)
-        )
+        self._gone.add_done_callback(self._leave)
+        if self._stream is not None:
+            self._look(self._stream)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch.cancel()
-        del self._watch  # it keeps what ended it, with all that saw it end: else only the collector would free that
+        self._gone.remove_done_callback(self._leave)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sign is not None:
+            self._sign.cancel()
+            self._sign = None
         if self._hung_up and (error is None or isinstance(error, asyncio.CancelledError)):
             self._work.uncancel()
             raise HungUp from None
 
-    async def _watch_client(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._leave()
-
-    async def _keep_alive(self, stream: EventStream) -> None:
-        """Until the client hangs up, or has taken nothing for too long."""
-        while True:
-            try:
-                async with asyncio.timeout(self._until_due(stream)):
-                    while (await self._receive())["type"] != "http.disconnect":
-                        pass
-                break
-            except TimeoutError:
-                if self._until_due(stream) > 0:
-                    continue
-                if stream.blocked:
-                    break
-                await stream.write(keep_alive())
-        self._leave()
-
-    def _leave(self) -> None:
+    def _leave(self, _: object = None) -> None:
         self._hung_up = True
         self._work.cancel()
+
+    def _look(self, stream: EventStream) -> None:
+        """See whether the stream needs a sign of life, or its client has taken nothing for too long; and look again."""
+        loop = asyncio.get_running_loop()
+        seconds = self._until_due(stream)
+        if seconds <= 0:
+            if stream.blocked:
+                self._leave()
+                return
+            self._sign = loop.create_task(stream.write(keep_alive()))
+            seconds = self._keepalive
+        self._timer = loop.call_later(seconds, self._look, stream)
 
     def _until_due(self, stream: EventStream) -> float:
         """Seconds until the stream needs a sign of life."""

@@ -53,10 +53,7 @@ class ChatCompletions:
             question = await self._question(scope, receive)
             trace.model, trace.stream = question.prompt.model, question.stream
             answer = _Answer(self._engine, self._attachments, question, trace, owner=scope["state"]["owner"])
-            if question.stream:
-                await self._stream(answer, receive, send)
-            else:
-                await self._whole(answer, receive, send)
+            await (self._stream if question.stream else self._whole)(answer, scope["state"]["gone"], send)
         except GatewayError as error:
             _ended(trace, error.status, error.code or error.type)
             raise
@@ -74,20 +71,20 @@ class ChatCompletions:
         forget_headers(scope)
         return question
 
-    async def _whole(self, answer: _Answer, receive: Receive, send: Send) -> None:
-        async with Attendant(receive, answer.trace, keepalive=self._keepalive):
+    async def _whole(self, answer: _Answer, gone: asyncio.Future[None], send: Send) -> None:
+        async with Attendant(gone, answer.trace, keepalive=self._keepalive):
             body = await answer.whole()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         _ended(answer.trace, 200, "whole")
 
-    async def _stream(self, answer: _Answer, receive: Receive, send: Send) -> None:
+    async def _stream(self, answer: _Answer, gone: asyncio.Future[None], send: Send) -> None:
         stream = EventStream(send)
         ending = "complete"
         try:
             try:
-                async with Attendant(receive, answer.trace, stream, keepalive=self._keepalive):
+                async with Attendant(gone, answer.trace, stream, keepalive=self._keepalive):
                     last = await answer.stream(stream)
             except GatewayError as error:
                 if not stream.started:
