@@ -249,6 +249,13 @@ def test_upstream_is_hung_up_on_when_the_client_goes(make_stage: MakeStage, wher
     assert own.http.get("/health").json()["tokens"]["active"] == 3
 
 
+def test_a_client_that_takes_nothing_is_given_up(make_stage: MakeStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "STUCK_AFTER", 0.2)
+    own = make_stage(SSE_KEEPALIVE="0.1")
+    with raw_request(own, "[[think_tokens=100000]]", stream=True):
+        until(lambda: own.simulator.state.totals.cancelled == 1)
+
+
 @pytest.mark.parametrize(
     "text",
     ["[[fault=stall_before_headers]]", "[[fault=stall_after_headers]]", "[[think_tokens=100000 delay=0.02]]"],

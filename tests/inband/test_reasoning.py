@@ -17,8 +17,8 @@ from k2think.dialogue.events import (
     ToolCallStart,
     Usage,
 )
-from k2think.inband.outlet import MAX_BLANKS
 from k2think.inband.held import MAX_SUSPENDED
+from k2think.inband.outlet import MAX_BLANKS
 from k2think.inband.parts import Observed, Opener
 from k2think.inband.reasoning import ReasoningReader
 
