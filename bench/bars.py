@@ -103,7 +103,7 @@ BARS = (
         added("paced", "1 more beside 100 at 50/s", "first_ms", "p99"),
     ),
     Bar("1,000 streams at 50/s, lost frames", 0, "", lost(THOUSAND)),
-    Bar("1,000 streams at 50/s, added delay of a frame, p99", 50, " ms", added("paced", THOUSAND, "delay_ms", "p99")),
+    Bar("1,000 streams at 50/s, added between two frames, p99", 50, " ms", added("paced", THOUSAND, "gap_ms", "p99")),
     Bar("100 streams at 1,000/s, lost frames", 0, "", lost(FAST)),
     Bar("Memory when idle", 80, " MB", lambda f: f.row("memory", "1000 open streams", GATEWAY, "idle_mb")),
     Bar("Memory for each open stream", 40, " KB", row("memory", "1000 open streams", "stream_kb")),

@@ -35,7 +35,10 @@ from k2think.telemetry.logs import log_request
 
 
 def create_app(settings: Settings, worker: Worker = ALONE) -> ASGIApp:
-    """Build the application. Raises `TokenFileUnreadable`."""
+    """Build the application, for the server in `listening`: it hears from its connections when a client has gone.
+
+    Raises `TokenFileUnreadable`.
+    """
     gateway = Gateway(settings, worker)
     generation: dict[str, ASGIApp] = {
         "/v1/chat/completions": ChatCompletions(gateway.engine, gateway.attachments, gateway.recent, settings)
