@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from msgspec import Struct
 
@@ -42,18 +43,21 @@ class Collector:
     def feed_all(self, events: Sequence[Event]) -> None:
         """Take the next events."""
         for event in events:
-            if type(event) is TextDelta:
-                self._text.append(event.text)
-            elif type(event) is ReasoningDelta:
-                self._reasoning.append(event.text)
-            elif type(event) is ToolCallStart:
-                self._calls.append((event, []))
-            elif type(event) is ToolCallDelta:
-                self._calls[event.index][1].append(event.arguments)
-            elif type(event) is Finish:
-                self._finish = event.reason
-            elif type(event) is Usage:
-                self._usage = event
+            match event:
+                case TextDelta(text):
+                    self._text.append(text)
+                case ReasoningDelta(text):
+                    self._reasoning.append(text)
+                case ToolCallStart():
+                    self._calls.append((event, []))
+                case ToolCallDelta(index, arguments):
+                    self._calls[index][1].append(arguments)
+                case Finish(reason):
+                    self._finish = reason
+                case Usage():
+                    self._usage = event
+                case _:
+                    assert_never(event)
 
     def completion(self) -> Completion:
         """What has been collected."""

@@ -154,6 +154,7 @@ class Engine:
                     if emulation.satisfied:
                         break
             logger.debug("%s: the answer has ended", trace.request_id)
+            # An answer that is read when it is whole has given nothing yet, but it did begin.
             trace.first_event_at = trace.first_event_at or attempt.first_event_at
             yield emulation.close()
             self._openers.observe(model.id, emulation.observed)
